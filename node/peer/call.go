@@ -1,0 +1,155 @@
+package peer
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrUnreachable is returned by Call where no control stream to the node stands, or it ended before the answer.
+var ErrUnreachable = errors.New("node is not reachable")
+
+// RemoteError is an error that the called node returned.
+type RemoteError struct{ Node, Method, Text string }
+
+func (e *RemoteError) Error() string { return fmt.Sprintf("%s on %s: %s", e.Method, e.Node, e.Text) }
+
+const defaultCallTimeout = 5 * time.Second
+
+type callResult struct {
+	payload []byte
+	err     string
+	ok      bool
+}
+
+// callTable matches answers with calls.
+type callTable struct {
+	mu   sync.Mutex
+	next uint64
+	open map[uint64]chan callResult
+}
+
+func (t *callTable) add() (uint64, chan callResult) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == nil {
+		t.open = map[uint64]chan callResult{}
+	}
+	t.next++
+	ch := make(chan callResult, 1)
+	t.open[t.next] = ch
+	return t.next, ch
+}
+
+func (t *callTable) remove(id uint64) {
+	t.mu.Lock()
+	delete(t.open, id)
+	t.mu.Unlock()
+}
+
+// settle takes an answer: id, a byte that is 1 for success, the payload or the error's text.
+func (t *callTable) settle(body []byte) {
+	if len(body) < 9 {
+		return
+	}
+	id := binary.BigEndian.Uint64(body)
+	t.mu.Lock()
+	ch := t.open[id]
+	delete(t.open, id)
+	t.mu.Unlock()
+	if ch == nil {
+		return // the caller's deadline has passed
+	}
+	r := callResult{ok: body[8] == 1}
+	if r.ok {
+		r.payload = append([]byte(nil), body[9:]...)
+	} else {
+		r.err = string(body[9:])
+	}
+	ch <- r
+}
+
+// Call asks a node, this one included, and waits for its answer until ctx ends (5 s where it has no deadline).
+// Errors: ErrUnreachable, ctx's, or a *RemoteError with what the node answered.
+func (n *Net) Call(ctx context.Context, node, method string, payload []byte) ([]byte, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, defaultCallTimeout)
+		defer cancel()
+	}
+	if node == n.opt.Self.NodeID {
+		return n.handler.Call(ctx, node, method, payload)
+	}
+	s := n.Stream(node, Control)
+	if s == nil {
+		return nil, fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)
+	}
+	id, ch := n.calls.add()
+	defer n.calls.remove(id)
+	deadline, _ := ctx.Deadline()
+	b, ok := s.Begin(frameCall)
+	if !ok {
+		return nil, fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)
+	}
+	b = binary.BigEndian.AppendUint64(b, id)
+	b = binary.BigEndian.AppendUint32(b, uint32(max(time.Until(deadline).Milliseconds(), 1)))
+	b = append(b, byte(len(method)))
+	b = append(b, method...)
+	s.End(append(b, payload...))
+	s.Flush()
+	select {
+	case r := <-ch:
+		if !r.ok {
+			return nil, &RemoteError{Node: node, Method: method, Text: r.err}
+		}
+		return r.payload, nil
+	case <-s.done:
+		return nil, fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("call %s on %s: %w", method, node, ctx.Err())
+	}
+}
+
+// answer runs a call in a goroutine of its own; above maxCalls at once it refuses.
+func (n *Net) answer(s *Stream, body []byte) {
+	if len(body) < 13 || len(body) < 13+int(body[12]) {
+		n.log.Warn("malformed call", "node", s.Peer.NodeID)
+		return
+	}
+	id := binary.BigEndian.Uint64(body)
+	timeout := time.Duration(binary.BigEndian.Uint32(body[8:])) * time.Millisecond
+	m := int(body[12])
+	method := string(body[13 : 13+m])
+	payload := append([]byte(nil), body[13+m:]...)
+	select {
+	case n.slots <- struct{}{}:
+	default:
+		n.reply(s, id, nil, errors.New("too many calls at once"))
+		return
+	}
+	n.wg.Go(func() {
+		defer func() { <-n.slots }()
+		ctx, cancel := context.WithTimeout(n.ctx, timeout)
+		defer cancel()
+		out, err := n.handler.Call(ctx, s.Peer.NodeID, method, payload)
+		n.reply(s, id, out, err)
+	})
+}
+
+func (n *Net) reply(s *Stream, id uint64, payload []byte, err error) {
+	b, ok := s.Begin(frameCallReply)
+	if !ok {
+		return
+	}
+	b = binary.BigEndian.AppendUint64(b, id)
+	if err != nil {
+		b = append(append(b, 0), err.Error()...)
+	} else {
+		b = append(append(b, 1), payload...)
+	}
+	s.End(b)
+	s.Flush()
+}

@@ -1,0 +1,142 @@
+package peer
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// magic opens every node-to-node connection. Serf's RPC clients begin with a msgpack map (0x8?), TLS with 0x16, so the
+// first byte tells the three apart.
+const magic = "HCP1"
+
+const (
+	nonceSize  = 32
+	maxIDBytes = 255
+
+	handshakeTimeout = 5 * time.Second
+)
+
+// ErrSecret is returned by a handshake whose other side could not prove the cluster secret.
+var ErrSecret = errors.New("the other side does not have this cluster's secret")
+
+// Identity is what a node says about itself in a handshake.
+type Identity struct {
+	// NodeID is server.node_id.
+	NodeID string
+	// Incarnation is drawn anew at every process start, so that a restart is told from a lost connection.
+	Incarnation uint64
+}
+
+type hello struct {
+	class Class
+	id    Identity
+	nonce [nonceSize]byte
+}
+
+// The handshake is a mutual challenge and response (HMAC-SHA256 over both nonces, both identities and the class), so
+// neither side ever sends the secret and a recorded handshake can't be replayed:
+//
+//	dialer   -> magic, class, id, nonce
+//	listener -> id, nonce, mac("listener", …)
+//	dialer   -> mac("dialer", …)
+//	listener -> 0x01
+func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Identity, error) {
+	if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return Identity{}, fmt.Errorf("peer handshake: %w", err)
+	}
+	mine := newHello(class, self)
+	if _, err := c.Write(append([]byte(magic), mine.encode()...)); err != nil {
+		return Identity{}, fmt.Errorf("peer handshake: send hello: %w", err)
+	}
+	theirs, err := readHello(c)
+	if err != nil {
+		return Identity{}, fmt.Errorf("peer handshake: read hello: %w", err)
+	}
+	if err := checkMAC(c, secret, "listener", mine, theirs); err != nil {
+		return Identity{}, err
+	}
+	if _, err := c.Write(mac(secret, "dialer", mine, theirs)); err != nil {
+		return Identity{}, fmt.Errorf("peer handshake: send proof: %w", err)
+	}
+	var ok [1]byte
+	if _, err := io.ReadFull(c, ok[:]); err != nil || ok[0] != 1 {
+		return Identity{}, fmt.Errorf("peer handshake: the listener closed: %w", ErrSecret)
+	}
+	return theirs.id, c.SetDeadline(time.Time{})
+}
+
+// acceptHandshake runs the listener's side; the magic has been read already.
+func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity, error) {
+	theirs, err := readHello(c)
+	if err != nil {
+		return 0, Identity{}, fmt.Errorf("peer handshake: read hello: %w", err)
+	}
+	mine := newHello(theirs.class, self)
+	if _, err := c.Write(append(mine.encode(), mac(secret, "listener", theirs, mine)...)); err != nil {
+		return 0, Identity{}, fmt.Errorf("peer handshake: send hello: %w", err)
+	}
+	if err := checkMAC(c, secret, "dialer", theirs, mine); err != nil {
+		return 0, Identity{}, err
+	}
+	if _, err := c.Write([]byte{1}); err != nil {
+		return 0, Identity{}, fmt.Errorf("peer handshake: confirm: %w", err)
+	}
+	return theirs.class, theirs.id, c.SetDeadline(time.Time{})
+}
+
+func newHello(class Class, id Identity) hello {
+	h := hello{class: class, id: id}
+	_, _ = rand.Read(h.nonce[:]) // never fails: crypto/rand aborts the process instead
+	return h
+}
+
+func (h hello) encode() []byte {
+	b := []byte{byte(h.class), byte(len(h.id.NodeID))}
+	b = append(b, h.id.NodeID...)
+	b = binary.BigEndian.AppendUint64(b, h.id.Incarnation)
+	return append(b, h.nonce[:]...)
+}
+
+func readHello(r io.Reader) (hello, error) {
+	var h hello
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return h, err
+	}
+	h.class = Class(head[0])
+	rest := make([]byte, int(head[1])+8+nonceSize)
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return h, err
+	}
+	n := int(head[1])
+	h.id.NodeID = string(rest[:n])
+	h.id.Incarnation = binary.BigEndian.Uint64(rest[n:])
+	copy(h.nonce[:], rest[n+8:])
+	return h, nil
+}
+
+func mac(secret []byte, side string, dialer, listener hello) []byte {
+	m := hmac.New(sha256.New, secret)
+	m.Write([]byte(side))
+	m.Write(dialer.encode())
+	m.Write(listener.encode())
+	return m.Sum(nil)
+}
+
+func checkMAC(r io.Reader, secret []byte, side string, dialer, listener hello) error {
+	var got [sha256.Size]byte
+	if _, err := io.ReadFull(r, got[:]); err != nil {
+		return fmt.Errorf("peer handshake: read proof: %w", err)
+	}
+	if !hmac.Equal(got[:], mac(secret, side, dialer, listener)) {
+		return fmt.Errorf("peer handshake with %s: %w", dialer.id.NodeID, ErrSecret)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package peer
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// link holds this node's outbound streams to one other node, and what it knows of that node's health.
+type link struct {
+	id, addr string
+	net      *Net
+	ctx      context.Context
+	cancel   context.CancelFunc
+	streams  [Forward + 1]atomic.Pointer[Stream]
+
+	opened  atomic.Int64 // since epoch
+	acked   atomic.Int64 // sending time of the newest heartbeat that was answered, since epoch
+	heard   atomic.Int64 // arrival of the node's own newest heartbeat, since epoch
+	refused atomic.Bool  // the host answers and nobody listens there
+}
+
+const (
+	frameHeartbeat = 1 + iota
+	frameHeartbeatAck
+	frameCall
+	frameCallReply
+)
+
+// openLink is called with n.mu held.
+func (n *Net) openLink(id, addr string) *link {
+	ctx, cancel := context.WithCancel(n.ctx)
+	l := &link{id: id, addr: addr, net: n, ctx: ctx, cancel: cancel}
+	l.opened.Store(sinceEpoch())
+	for _, class := range []Class{Control, Replica, Forward} {
+		n.wg.Go(func() { l.maintain(class) })
+	}
+	n.wg.Go(l.heartbeats)
+	return l
+}
+
+// heardAt is the newest sign of life: an answered heartbeat, or before the first one the opening of the link, so that
+// a node that was never reached is down only after SuspectAfter.
+func (l *link) heardAt() time.Time {
+	return fromNano(max(l.acked.Load(), l.heard.Load(), l.opened.Load()))
+}
+
+// maintain keeps one outbound stream standing.
+func (l *link) maintain(class Class) {
+	const first, longest = 20 * time.Millisecond, 500 * time.Millisecond
+	wait := first
+	refusals := 0
+	for l.ctx.Err() == nil {
+		s, err := l.connect(class)
+		if err == nil {
+			wait, refusals = first, 0
+			stop := context.AfterFunc(l.ctx, s.Close)
+			l.net.run(s)
+			stop()
+			l.streams[class].CompareAndSwap(s, nil)
+			continue
+		}
+		if class == Control {
+			l.noteFailure(err, &refusals)
+		}
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, longest)
+	}
+}
+
+func (l *link) connect(class Class) (*Stream, error) {
+	c, id, err := l.net.dial(l.addr, class, dialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if id.NodeID != l.id {
+		_ = c.Close()
+		return nil, fmt.Errorf("node %q answers at the address of %q (%s)", id.NodeID, l.id, l.addr)
+	}
+	s := newStream(c, class, id, true)
+	l.streams[class].Store(s)
+	if class == Control {
+		l.refused.Store(false)
+	}
+	return s, nil
+}
+
+// noteFailure tells a dead process from a dead host or network: where the host itself refuses twice in a row, there
+// is nothing to wait for.
+func (l *link) noteFailure(err error, refusals *int) {
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		*refusals = 0
+		if errors.Is(err, ErrSecret) {
+			l.net.log.Warn("cannot join: cluster secrets differ", "node", l.id, "address", l.addr)
+		}
+		return
+	}
+	*refusals++
+	if *refusals >= 2 {
+		l.refused.Store(true)
+	}
+}
+
+// heartbeats sends them on the control stream while it stands.
+func (l *link) heartbeats() {
+	t := time.NewTicker(l.net.opt.HeartbeatEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-t.C:
+		}
+		s := l.streams[Control].Load()
+		if s == nil {
+			continue
+		}
+		if time.Since(l.heardAt()) > 5*l.net.opt.SuspectAfter {
+			s.Close() // half-open: only a new connection can tell
+			l.opened.Store(sinceEpoch())
+			continue
+		}
+		var at [8]byte
+		binary.BigEndian.PutUint64(at[:], uint64(sinceEpoch()))
+		s.Send(frameHeartbeat, at[:])
+	}
+}
+
+func (n *Net) control(s *Stream, typ byte, body []byte) {
+	switch typ {
+	case frameHeartbeat:
+		if l := n.link(s.Peer.NodeID); l != nil {
+			l.heard.Store(sinceEpoch())
+		}
+		if b, ok := s.Begin(frameHeartbeatAck); ok {
+			s.End(append(b, body...))
+		}
+	case frameHeartbeatAck:
+		if l := n.link(s.Peer.NodeID); l != nil && len(body) == 8 {
+			l.acked.Store(max(l.acked.Load(), int64(binary.BigEndian.Uint64(body))))
+			l.refused.Store(false)
+		}
+	case frameCall:
+		n.answer(s, body)
+	case frameCallReply:
+		n.calls.settle(body)
+	default:
+		n.log.Warn("unknown control frame: is that node of another version?", "node", s.Peer.NodeID, "type", typ)
+	}
+}

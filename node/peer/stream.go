@@ -1,0 +1,331 @@
+package peer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Class is a kind of traffic; each has connections of its own.
+type Class uint8
+
+// The classes of traffic between nodes.
+const (
+	Control Class = 1 + iota // heartbeats and calls: small, never queued behind data
+	Replica                  // log records to followers, acknowledgements back
+	Forward                  // client commands to a primary, replies back
+	raftClass
+)
+
+const (
+	headerSize = 5 // length of the body (uint32), type
+
+	// maxFrame bounds one frame: the largest value Redis knows (512 MB) and its command around it.
+	maxFrame = 640 << 20
+	// maxBuffered bounds what waits for a slow reader, beyond one frame. A stream that passes it is closed: the other
+	// side catches up from the log when it is back, so that one slow node can't take the others' memory.
+	maxBuffered = 256 << 20
+	// keepBuffer is the largest buffer that a stream keeps between frames.
+	keepBuffer = 1 << 20
+
+	readBuffer   = 256 << 10
+	writeTimeout = 10 * time.Second
+	idleTimeout  = 20 * time.Second
+)
+
+// framePing keeps an idle stream within its read deadline. It is never given to a handler.
+const framePing = 0
+
+var errClosed = errors.New("stream is closed")
+
+// Stream is one connection between two nodes. Sending is safe for concurrent use; frames are received by one
+// goroutine, in order.
+type Stream struct {
+	// Peer is the node at the other end, as the handshake proved it.
+	Peer Identity
+	// Class is what the stream carries.
+	Class Class
+	// Outbound tells that this node dialed, so it sends requests and receives answers.
+	Outbound bool
+	// User belongs to the handler.
+	User any
+
+	conn  net.Conn
+	raw   rawWriter // nil where the connection has no plain descriptor (TLS)
+	wake  chan struct{}
+	done  chan struct{}
+	alive atomic.Bool
+
+	mu      sync.Mutex
+	buf     []byte // frames not yet handed to a write
+	spare   []byte // the buffer written last, to be used again
+	out     []byte // what a direct write left over; written before buf
+	writing bool   // somebody is between taking buf and having written it
+	start   int    // where the frame being built begins
+	err     error
+}
+
+func newStream(c net.Conn, class Class, peer Identity, outbound bool) *Stream {
+	s := &Stream{
+		Peer: peer, Class: class, Outbound: outbound,
+		conn: c, raw: rawOf(c), wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	s.alive.Store(true)
+	return s
+}
+
+// Begin starts a frame and returns the buffer to append its body to; End must follow, with nothing else in between.
+// It holds the stream's lock until then. On a stream that is closed it returns false, and End must not be called.
+func (s *Stream) Begin(typ byte) ([]byte, bool) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.start = len(s.buf)
+	return append(s.buf, 0, 0, 0, 0, typ), true
+}
+
+// End finishes the frame begun by Begin. It leaves with the next Flush.
+func (s *Stream) End(b []byte) {
+	binary.BigEndian.PutUint32(b[s.start:], uint32(len(b)-s.start-headerSize))
+	s.buf = b
+	tooSlow := len(b) > maxBuffered && s.start > 0
+	s.mu.Unlock()
+	if tooSlow {
+		s.fail(fmt.Errorf("%s does not read: %d MiB are waiting", s.Peer.NodeID, len(b)>>20))
+	}
+}
+
+// Send queues one frame and flushes.
+func (s *Stream) Send(typ byte, body []byte) bool {
+	b, ok := s.Begin(typ)
+	if !ok {
+		return false
+	}
+	s.End(append(b, body...))
+	s.Flush()
+	return true
+}
+
+// Flush starts writing what is queued. It never blocks: what the socket does not take at once is left to the stream's
+// writer.
+func (s *Stream) Flush() {
+	s.mu.Lock()
+	if s.writing || s.err != nil || len(s.buf) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	if s.raw == nil {
+		s.mu.Unlock()
+		s.wakeWriter()
+		return
+	}
+	s.writing = true
+	b := s.takeLocked()
+	s.mu.Unlock()
+
+	n, err := s.raw.tryWrite(b)
+
+	s.mu.Lock()
+	if err == nil && n == len(b) && len(s.buf) == 0 {
+		s.recycleLocked(b)
+		s.writing = false
+		s.mu.Unlock()
+		return
+	}
+	if n < len(b) {
+		s.out = append(s.out[:0:0], b[n:]...)
+	}
+	s.recycleLocked(b)
+	s.writing = false
+	s.mu.Unlock()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.wakeWriter()
+}
+
+func (s *Stream) wakeWriter() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeLocked hands out what is queued and puts the spare buffer in its place.
+func (s *Stream) takeLocked() []byte {
+	b := s.buf
+	s.buf, s.spare = s.spare[:0], nil
+	return b
+}
+
+func (s *Stream) recycleLocked(b []byte) {
+	if cap(b) <= keepBuffer {
+		s.spare = b[:0]
+	}
+}
+
+// writeLoop writes what direct writes left over. It is owned by the stream's reader, which ends it by closing.
+func (s *Stream) writeLoop() {
+	ping := time.NewTicker(idleTimeout / 4)
+	defer ping.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-s.wake:
+		case <-ping.C:
+			b, ok := s.Begin(framePing)
+			if !ok {
+				return
+			}
+			s.End(b)
+		}
+		if err := s.drain(); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+func (s *Stream) drain() error {
+	for {
+		s.mu.Lock()
+		if s.writing || (len(s.out) == 0 && len(s.buf) == 0) {
+			s.mu.Unlock()
+			return nil
+		}
+		s.writing = true
+		left := s.out
+		s.out = nil
+		b := s.takeLocked()
+		s.mu.Unlock()
+
+		err := s.write(left)
+		if err == nil {
+			err = s.write(b)
+		}
+		s.mu.Lock()
+		s.recycleLocked(b)
+		s.writing = false
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Stream) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	// A deadline for every MiB, so that a large frame over a slow link is not taken for a dead peer.
+	for len(b) > 0 {
+		part := b[:min(len(b), 1<<20)]
+		if err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		n, err := s.conn.Write(part)
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// readLoop gives every frame to h until the connection ends, and returns why it ended.
+func (s *Stream) readLoop(h Handler) error {
+	br := bufio.NewReaderSize(s.conn, readBuffer)
+	var large []byte
+	open := false // frames handled since the last BatchEnd
+	for {
+		if open && !frameBuffered(br) {
+			h.BatchEnd(s)
+			open = false
+		}
+		if err := s.conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return err
+		}
+		head, err := br.Peek(headerSize)
+		if err != nil {
+			return err
+		}
+		n := int(binary.BigEndian.Uint32(head))
+		typ := head[4]
+		if n > maxFrame {
+			return fmt.Errorf("frame of %d bytes is above the limit of %d", n, maxFrame)
+		}
+		if _, err := br.Discard(headerSize); err != nil {
+			return err
+		}
+		var body []byte
+		if n <= readBuffer {
+			if body, err = br.Peek(n); err != nil {
+				return err
+			}
+			h.frame(s, typ, body)
+			if _, err := br.Discard(n); err != nil {
+				return err
+			}
+		} else {
+			if large, err = s.readLarge(br, large[:0], n); err != nil {
+				return err
+			}
+			h.frame(s, typ, large)
+			if cap(large) > keepBuffer {
+				large = nil
+			}
+		}
+		open = open || typ != framePing
+	}
+}
+
+// readLarge grows the buffer as bytes arrive, never from the declared length alone.
+func (s *Stream) readLarge(r io.Reader, b []byte, n int) ([]byte, error) {
+	const step = 4 << 20
+	for len(b) < n {
+		part := min(step, n-len(b))
+		b = append(b, make([]byte, part)...)
+		if err := s.conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return b, err
+		}
+		if _, err := io.ReadFull(r, b[len(b)-part:]); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+func frameBuffered(br *bufio.Reader) bool {
+	if br.Buffered() < headerSize {
+		return false
+	}
+	head, err := br.Peek(headerSize)
+	return err == nil && br.Buffered() >= headerSize+int(binary.BigEndian.Uint32(head))
+}
+
+func (s *Stream) fail(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+		s.alive.Store(false)
+		close(s.done)
+	}
+	s.mu.Unlock()
+	_ = s.conn.Close()
+}
+
+// Alive tells whether the stream still stands, as far as this side knows.
+func (s *Stream) Alive() bool { return s.alive.Load() }
+
+// Close ends the stream; its reader returns.
+func (s *Stream) Close() { s.fail(errClosed) }
