@@ -68,8 +68,8 @@ const (
 	// its committed sequence number, Head its own head, Echo the incarnation it last heard from us, Round its newest
 	// round of confirmation.
 	Append
-	// AppendAck: From holds the records up to Head, promised Term, and answers Round. Rejected: it dropped an Append;
-	// Head is then its head, stored or not. Voter and Incarnation describe From.
+	// AppendAck: From promised Term, its log ends at Head, its journal has everything up to Stored, and it answers Round.
+	// Rejected: it dropped an Append. Installing: a snapshot is replacing its content. Voter and Incarnation describe it.
 	AppendAck
 	// PeerUp: an ordered stream to Peer exists from now on. PeerDown: it is gone; what was under way may be lost.
 	PeerUp
@@ -99,6 +99,7 @@ type Event struct {
 	Kind        EventKind
 	First       bool
 	Rejected    bool
+	Installing  bool
 	Voter       bool
 	From        string // Fence, Append, AppendAck, SnapshotOffered
 	Peer        string // PeerUp, PeerDown, SnapshotSent, SnapshotFailed
@@ -106,6 +107,7 @@ type Event struct {
 	Count       uint64
 	Prev        Position
 	Last        uint64
+	Stored      uint64
 	Commit      uint64
 	Round       uint64
 	Echo        uint64
@@ -126,7 +128,8 @@ const (
 
 	// PersistPromise: make the promise of Term durable (fsync) before any later action.
 	PersistPromise
-	// FenceReply: answer To's fence of Term: OK or not (then Term is the higher promise), with Head and Voter.
+	// FenceReply: answer To's fence of Term: OK, with Head and Voter; or not, and Term is the promise that was made
+	// earlier. The topology then opens a higher term (also if Term is the one it asked for: the replica restarted since).
 	FenceReply
 	// AppendLocal: put the records First..Last in the journal and, as a follower, apply them. As a primary they are the
 	// proposed ones, with term Term (Noop: one record without effects); as a follower they come from the Append
@@ -138,7 +141,7 @@ const (
 	// SendSnapshot: take the content at the current head and send it To, with State.Starts up to it; report SnapshotSent
 	// or SnapshotFailed.
 	SendSnapshot
-	// Ack: answer To with an AppendAck: Term, Head, Rejected, Round, Voter, Incarnation.
+	// Ack: answer To with an AppendAck: Term, Head, Stored, Rejected, Installing, Round, Voter, Incarnation.
 	Ack
 	// Committed: everything up to Seq is committed. Replies waiting for it may leave, those that a former primary still
 	// holds too.
@@ -167,10 +170,12 @@ type Action struct {
 	Voter       bool
 	Noop        bool
 	Rejected    bool
+	Installing  bool
 	To          string
 	Term        uint64
 	First, Last uint64
 	Seq         uint64
+	Stored      uint64
 	Commit      uint64
 	Round       uint64
 	Echo        uint64
