@@ -1,181 +1,270 @@
 package store
 
-import (
-	"math/rand/v2"
-	"slices"
-
-	"hypercache/node/ring"
-)
-
-type Options struct {
-	MaxMemory int64
-	Policy    Policy
-	Seed      uint64
-}
-
-type DB struct {
-	shards [ring.Groups]Shard
-	max    int64
-	policy Policy
-}
-
-func New(o Options) *DB {
-	db := &DB{max: o.MaxMemory, policy: o.Policy}
-	for i := range db.shards {
-		db.shards[i].m = map[string]*entry{}
-	}
-	return db
-}
-func (db *DB) Shard(group int) *Shard { return &db.shards[group] }
-func (db *DB) Used() (n int64) {
-	for i := range db.shards {
-		n += db.shards[i].Bytes()
-	}
-	return n
-}
-func (db *DB) SetMaxMemory(n int64) { db.max = n }
-func (db *DB) MaxMemory() int64     { return db.max }
-func (db *DB) SetPolicy(p Policy)   { db.policy = p }
-func (db *DB) Policy() Policy       { return db.policy }
-func (db *DB) OverLimit() bool      { return db.max > 0 && db.Used() > db.max }
-
-type entry struct {
-	key, val []byte
-	at       int64
-	raw      bool
-}
+// Shard holds the entries of one slot group. It is not safe for concurrent use: the caller holds the group's lock.
+// Keys and values given to it are copied in, and may alias its own memory (Set(key, ref.Value(), 0) is fine).
 type Shard struct {
-	m map[string]*entry
+	db       *DB
+	slab     slab
+	index    index
+	expiry   expiry
+	count    int
+	reported int64 // the part of slab.live that db.used knows of
+	now      int64 // unix ms, as last heard
+	dice     uint64
 }
-type Ref struct{ e *entry }
 
-func (r Ref) Key() []byte     { return r.e.key }
-func (r Ref) Value() []byte   { return r.e.val }
-func (r Ref) Type() Type      { return String }
-func (r Ref) ExpireAt() int64 { return r.e.at }
-func (r Ref) Encoding() string {
-	switch {
-	case r.e.raw:
-		return "raw"
-	case isCanonicalInt(r.e.val):
-		return "int"
-	case len(r.e.val) <= 44:
-		return "embstr"
-	}
-	return "raw"
-}
-func (r Ref) IdleSeconds(now int64) int64 { return 0 }
-func (r Ref) Freq() int                   { return 0 }
+// Len returns the number of entries, expired ones that were not deleted yet included.
+func (s *Shard) Len() int { return s.count }
 
+// Expires returns the number of entries with an expiry.
+func (s *Shard) Expires() int { return s.expiry.n }
+
+// Bytes returns the shard's part of DB.Used, exactly.
+func (s *Shard) Bytes() int64 { return s.slab.live }
+
+// SetClock tells the time (unix ms) that the following writes count as access. Find and Expired tell it too, so only
+// who writes without ever looking (a replica that applies effects) needs it.
+func (s *Shard) SetClock(now int64) { s.now = now }
+
+// Find returns the entry with this key and notes the access. An entry whose expiry is at or before now (unix ms) is not
+// found; it stays until Delete.
 func (s *Shard) Find(key []byte, now int64) (Ref, bool) {
-	e, ok := s.m[string(key)]
-	if !ok || e.at != 0 && e.at <= now {
+	s.now = now
+	b, _, ok := s.find(key, s.db.hash(key))
+	if !ok {
 		return Ref{}, false
 	}
-	return Ref{e}, true
+	if at := b.expireAt(); at != 0 && at <= now {
+		return Ref{}, false
+	}
+	s.touch(b)
+	return Ref{b, s}, true
 }
-func (s *Shard) Peek(key []byte) (Ref, bool) { e, ok := s.m[string(key)]; return Ref{e}, ok }
-func (s *Shard) Touch(Ref)                   {}
+
+// Peek returns the entry with this key, expired or not, without noting an access.
+func (s *Shard) Peek(key []byte) (Ref, bool) {
+	b, _, ok := s.find(key, s.db.hash(key))
+	return Ref{b, s}, ok
+}
+
+// Touch notes an access to an entry that Peek found.
+func (s *Shard) Touch(r Ref) { s.touch(r.b) }
+
+// Set stores value as a String under key, with an expiry in unix ms (0 = none) that replaces the one before.
 func (s *Shard) Set(key, value []byte, expireAt int64) {
-	s.m[string(key)] = &entry{key: slices.Clone(key), val: slices.Clone(value), at: expireAt}
+	h := s.db.hash(key)
+	want := shape{len(key), len(value), expireAt != 0}
+	b, at, ok := s.find(key, h)
+	if !ok {
+		ref, b := s.slab.alloc(want.size())
+		b.init(want, s.fresh())
+		off := want.header()
+		copy(b.bytes(off, len(key)), key)
+		copy(b.bytes(off+len(key), len(value)), value)
+		s.insert(h, ref)
+		s.count++
+		if expireAt != 0 {
+			b.setExpireAt(expireAt)
+			s.track(ref, expireAt)
+		}
+		s.settle()
+		return
+	}
+	old := at.b.refs[at.i]
+	have, _ := b.shape()
+	moved := have.header() != want.header() || capacityFor(want.size()) != s.slab.capacity(old)
+	if moved {
+		b = s.move(at, want, want.size())
+	} else {
+		b.setLens(want)
+	}
+	off := want.header() + want.klen
+	copy(b.bytes(off, want.vlen), value)
+	b.setKind(String, false)
+	s.setExpiry(b, at.b.refs[at.i], have.ttl, expireAt)
+	if !s.db.Policy().LFU() {
+		b.setClock(s.fresh())
+	}
+	if moved {
+		s.release(old)
+	}
+	s.settle()
 }
-func (s *Shard) Append(key, suffix []byte) int {
-	e := s.m[string(key)]
-	if e == nil {
+
+// Append adds suffix to the value of key and returns the new length in bytes. A key that does not exist is created as
+// Set does; an expiry is kept. Many small appends copy the value a bounded number of times per doubling.
+func (s *Shard) Append(key, suffix []byte) (newLen int) {
+	b, at, ok := s.find(key, s.db.hash(key))
+	if !ok {
 		s.Set(key, suffix, 0)
 		return len(suffix)
 	}
-	e.val, e.raw = append(e.val, suffix...), true
-	return len(e.val)
+	have, _ := b.shape()
+	return s.write(at, have.vlen, suffix)
 }
-func (s *Shard) SetRange(key []byte, off int, data []byte) int {
-	e := s.m[string(key)]
+
+// SetRange writes data at byte off of the value of key and returns the new length in bytes. A gap is filled with
+// zeros, a key that does not exist is created, an expiry is kept. Without data nothing changes.
+func (s *Shard) SetRange(key []byte, off int, data []byte) (newLen int) {
+	h := s.db.hash(key)
+	b, at, ok := s.find(key, h)
 	if len(data) == 0 {
-		if e == nil {
+		if !ok {
 			return 0
 		}
-		return len(e.val)
+		have, _ := b.shape()
+		return have.vlen
 	}
-	if e == nil {
+	if !ok {
 		s.Set(key, nil, 0)
-		e = s.m[string(key)]
+		_, at, _ = s.find(key, h)
 	}
-	e.raw = true
-	if n := off + len(data); n > len(e.val) {
-		e.val = append(e.val, make([]byte, n-len(e.val))...)
-	}
-	copy(e.val[off:], data)
-	return len(e.val)
+	return s.write(at, off, data)
 }
-func (s *Shard) SetExpire(key []byte, at int64) bool {
-	e := s.m[string(key)]
-	if e != nil {
-		e.at = at
+
+// write puts data at off of the value at this place and marks it raw.
+func (s *Shard) write(at place, off int, data []byte) (newLen int) {
+	old := at.b.refs[at.i]
+	b := s.slab.at(old)
+	have, _ := b.shape()
+	want := have
+	want.vlen = max(have.vlen, off+len(data))
+	moved := have.header() != want.header() || want.size() > s.slab.capacity(old)
+	if moved {
+		b = s.move(at, want, want.size()+slack(want.size()))
+	} else {
+		b.setLens(want)
 	}
-	return e != nil
+	start := want.header() + want.klen
+	if moved {
+		copy(b.bytes(start, have.vlen), s.slab.at(old).value())
+	}
+	if off > have.vlen {
+		clear(b.bytes(start+have.vlen, off-have.vlen))
+	}
+	copy(b.bytes(start+off, len(data)), data)
+	b.setKind(String, true)
+	s.touch(b)
+	if moved {
+		s.release(old)
+	}
+	s.settle()
+	return want.vlen
 }
+
+// slack returns the bytes to add to a value that grows, so that growing again seldom moves it.
+func slack(size int) int {
+	if size <= maxBlock {
+		return 0 // the steps of the size classes are slack enough
+	}
+	return size / 4
+}
+
+// SetExpire sets the expiry of key in unix ms, 0 to remove it. It reports whether the key exists.
+func (s *Shard) SetExpire(key []byte, expireAt int64) bool {
+	b, at, ok := s.find(key, s.db.hash(key))
+	if !ok {
+		return false
+	}
+	old := at.b.refs[at.i]
+	have, _ := b.shape()
+	if have.ttl == (expireAt != 0) {
+		s.setExpiry(b, old, have.ttl, expireAt)
+		return true
+	}
+	want := have
+	want.ttl = expireAt != 0
+	kind, raw := Type(b.flags()&typeMask), b.raw()
+	value := b.value()
+	b = s.move(at, want, want.size())
+	copy(b.bytes(want.header()+want.klen, want.vlen), value)
+	b.setKind(kind, raw)
+	s.setExpiry(b, at.b.refs[at.i], have.ttl, expireAt)
+	s.release(old)
+	s.settle()
+	return true
+}
+
+// Delete removes key and reports whether it was there.
 func (s *Shard) Delete(key []byte) bool {
-	_, ok := s.m[string(key)]
-	delete(s.m, string(key))
-	return ok
-}
-func (s *Shard) Flush() int { n := len(s.m); clear(s.m); return n }
-func (s *Shard) Len() int   { return len(s.m) }
-func (s *Shard) Expires() (n int) {
-	for _, e := range s.m {
-		if e.at != 0 {
-			n++
-		}
+	h := s.db.hash(key)
+	b, at, ok := s.find(key, h)
+	if !ok {
+		return false
 	}
+	ref := at.b.refs[at.i]
+	if b.flags()&flagTTL != 0 {
+		s.untrack(b.heapPos())
+	}
+	s.remove(h, at)
+	s.count--
+	s.release(ref)
+	s.settle()
+	return true
+}
+
+// Flush removes all entries, gives their memory back and returns their number.
+func (s *Shard) Flush() (n int) {
+	n = s.count
+	s.resetIndex()
+	s.resetExpiry()
+	s.slab.reset()
+	s.count = 0
+	s.settle()
 	return n
 }
-func (s *Shard) Bytes() (n int64) {
-	for _, e := range s.m {
-		n += int64(len(e.key) + len(e.val) + 100)
+
+// move gives the entry at this place a new block of at least size bytes with its key, clock and, if it had one and
+// keeps it, its expiry. The value is the caller's, and so is the old block, which arguments may still alias.
+func (s *Shard) move(at place, want shape, size int) block {
+	old := s.slab.at(at.b.refs[at.i])
+	ref, b := s.slab.alloc(size)
+	b.init(want, old.clock())
+	copy(b.bytes(want.header(), want.klen), old.key())
+	if want.ttl && old.flags()&flagTTL != 0 {
+		b.setExpireAt(old.expireAt())
+		pos := old.heapPos()
+		b.setHeapPos(pos)
+		s.expiry.item(pos).ref = ref
+	} else if old.flags()&flagTTL != 0 {
+		s.untrack(old.heapPos())
 	}
-	return n
+	at.b.refs[at.i] = ref
+	return b
 }
-func (s *Shard) Scan(cursor uint64, count int, fn func(Ref)) uint64 {
-	for _, e := range s.m {
-		fn(Ref{e})
+
+// setExpiry stores the expiry of an entry whose header has room for it if it needs any. had tells whether the heap
+// knows the entry.
+func (s *Shard) setExpiry(b block, ref uint32, had bool, expireAt int64) {
+	if expireAt == 0 {
+		return // move has taken it out of the heap
 	}
-	return 0
-}
-func (s *Shard) Range(fn func(Ref) bool) {
-	for _, e := range s.m {
-		if !fn(Ref{e}) {
-			return
-		}
-	}
-}
-func (s *Shard) Random(rng *rand.Rand) (Ref, bool) {
-	for _, e := range s.m {
-		return Ref{e}, true
-	}
-	return Ref{}, false
-}
-func (s *Shard) Expired(now int64, max int, fn func(key []byte)) {
-	for _, e := range s.m {
-		if e.at != 0 && e.at <= now && max > 0 {
-			max--
-			fn(e.key)
-		}
+	b.setExpireAt(expireAt)
+	if had {
+		s.retrack(b.heapPos(), expireAt)
+	} else {
+		s.track(ref, expireAt)
 	}
 }
-func (s *Shard) SlotLen(slot uint16) (n int) { return len(s.SlotKeys(slot, 1<<62)) }
-func (s *Shard) SlotKeys(slot uint16, max int) (keys [][]byte) {
-	for _, e := range s.m {
-		if len(keys) < max && ring.Slot(e.key) == slot {
-			keys = append(keys, slices.Clone(e.key))
-		}
+
+// release frees a block that no place refers to any more.
+func (s *Shard) release(ref uint32) {
+	class := s.slab.free(ref)
+	if s.count == 0 {
+		s.slab.trim()
+		return
 	}
-	return keys
+	if class >= 0 && s.slab.sparse(class) {
+		s.compact(class)
+	}
 }
-func (s *Shard) EvictionSample(n int, rng *rand.Rand, fn func(r Ref, score uint64)) {
-	for _, e := range s.m {
-		if n--; n < 0 {
-			return
-		}
-		fn(Ref{e}, rng.Uint64())
+
+// settle reports the memory in use to the DB, by pages, so that shards seldom write to the same word.
+func (s *Shard) settle() {
+	d := s.slab.live - s.reported
+	if d < pageSize && d > -pageSize && s.slab.live != 0 {
+		return
 	}
+	s.db.used.Add(d)
+	s.reported = s.slab.live
 }

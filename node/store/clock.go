@@ -1,0 +1,57 @@
+package store
+
+// Every entry has 24 bits for its last access. Under the LFU policies they are Redis' logarithmic counter (8 bits)
+// below the minute of its last decay (16 bits), else the time of the last access in units of 256 ms, which go round
+// after 49 days.
+const (
+	clockShift   = 8 // 256 ms
+	lfuInit      = 5
+	lfuLogFactor = 10 // Redis' lfu-log-factor; lfu-decay-time is one minute
+)
+
+// fresh returns the clock of an entry that was just written.
+func (s *Shard) fresh() uint32 {
+	if s.db.Policy().LFU() {
+		return minuteOf(s.now)<<8 | lfuInit
+	}
+	return uint32(s.now>>clockShift) & clockMask
+}
+
+// touch notes an access.
+func (s *Shard) touch(b block) {
+	clock := b.clock()
+	if !s.db.Policy().LFU() {
+		if now := uint32(s.now>>clockShift) & clockMask; now != clock {
+			b.setClock(now)
+		}
+		return
+	}
+	count := decayed(clock, s.now)
+	if count < 255 && s.roll() < 1/(float64(max(count, lfuInit)-lfuInit)*lfuLogFactor+1) {
+		count++
+	}
+	if now := minuteOf(s.now)<<8 | uint32(count); now != clock {
+		b.setClock(now)
+	}
+}
+
+func minuteOf(now int64) uint32 { return uint32(now/60_000) & 0xffff }
+
+// decayed returns the counter less one for each minute since it last decayed.
+func decayed(clock uint32, now int64) int {
+	minutes := int((minuteOf(now) - clock>>8) & 0xffff)
+	return max(int(clock&0xff)-minutes, 0)
+}
+
+// idleMillis returns the time since the last access, in steps of 256 ms.
+func idleMillis(clock uint32, now int64) int64 {
+	return int64((uint32(now>>clockShift)-clock)&clockMask) << clockShift
+}
+
+// roll returns a number in [0, 1) from the shard's own xorshift generator.
+func (s *Shard) roll() float64 {
+	s.dice ^= s.dice << 13
+	s.dice ^= s.dice >> 7
+	s.dice ^= s.dice << 17
+	return float64(s.dice>>11) / (1 << 53)
+}

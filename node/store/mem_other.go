@@ -1,0 +1,22 @@
+//go:build !linux && !darwin
+
+package store
+
+import (
+	"sync"
+	"unsafe"
+)
+
+// held keeps memory alive that is referred to by address only.
+var held sync.Map
+
+// mapMemory returns n zeroed bytes of Go's heap, for systems without anonymous mappings.
+func mapMemory(n int) ([]byte, error) {
+	b := make([]byte, n)
+	held.Store(unsafe.SliceData(b), b)
+	return b, nil
+}
+
+func unmapMemory(b []byte) { held.Delete(unsafe.SliceData(b)) }
+
+func releaseMemory([]byte) {}

@@ -1,0 +1,293 @@
+package store
+
+import (
+	"math/bits"
+	"unsafe"
+)
+
+const (
+	unit      = 8                          // bytes; every block begins at a multiple of it
+	pageUnits = pageSize / unit            // 512
+	maxBlock  = 8192                       // bytes; a larger entry gets pages of its own
+	maxSpan   = 8                          // pages
+	bigBit    = uint32(1) << 31            // of a reference: the rest is an index into slab.bigs
+	maxPages  = uint32(bigBit) / pageUnits // pages that references can name: 16 GiB of blocks in one shard
+)
+
+// sizeClasses: multiples of 8 bytes up to 128, then eight steps to each doubling, so that rounding wastes 7 bytes or
+// 12.5 % at most.
+var (
+	classSize   [64]int
+	classPages  [64]int // pages of a span
+	classCount  [64]int // blocks of a span
+	classBySize = buildClasses()
+)
+
+func buildClasses() (by [maxBlock/unit + 1]uint8) {
+	n, step := 0, unit
+	for size := unit; size <= maxBlock; size += step {
+		classSize[n] = size
+		classPages[n], classCount[n] = spanFor(size)
+		n++
+		if size >= 128 && bits.OnesCount(uint(size)) == 1 {
+			step = size / 8
+		}
+	}
+	class := 0
+	for u := range by {
+		for classSize[class] < u*unit {
+			class++
+		}
+		by[u] = uint8(class)
+	}
+	return by
+}
+
+// spanFor returns the smallest span for blocks of size that leaves at most 1/32 of it unused.
+func spanFor(size int) (pages, count int) {
+	for pages = 1; pages <= maxSpan; pages++ {
+		count = pages * pageSize / size
+		if rest := pages*pageSize - count*size; count > 1 && rest*32 <= pages*pageSize {
+			return pages, count
+		}
+	}
+	return maxSpan, maxSpan * pageSize / size
+}
+
+func classOf(size int) int { return int(classBySize[(size+unit-1)/unit]) }
+
+// slab allocates the blocks of one shard. A reference is the block's unit in the shard's own page numbering, or
+// bigBit and an index.
+type slab struct {
+	heap    *pageHeap
+	limit   uint32              // local pages at most; blocks beyond it become big ones
+	pages   []addr              // local page -> memory
+	spans   []span              // local page -> the span that begins there, or how far back it begins
+	idle    [maxSpan + 1]uint32 // free local page numbers, by length of the run, linked by span.next; number + 1
+	classes *[64]class
+	bigs    []big
+	idleBig uint32 // free entries of bigs, linked by big.pages; index + 1
+	live    int64  // bytes of blocks and of pages taken with takePages
+}
+
+// span is a run of pages cut into blocks of one class.
+type span struct {
+	free       uint16 // first free block: its unit + 1, the next one's is stored in the block
+	bump       uint16 // units from here on were never handed out
+	used       uint16 // blocks
+	class      uint8
+	back       uint8  // pages back to the beginning of the span
+	next, prev uint32 // in its class's list of spans with room; page + 1
+}
+
+type class struct {
+	room  uint32 // first span with a free block; page + 1
+	spans uint32
+	used  uint32 // blocks
+}
+
+type big struct {
+	base  addr
+	pages uint32
+}
+
+// capacityFor returns the bytes of the block that alloc(size) makes.
+func capacityFor(size int) int {
+	if size <= maxBlock {
+		return classSize[classOf(size)]
+	}
+	return (size + pageSize - 1) / pageSize * pageSize
+}
+
+// alloc returns a block of at least size bytes with undefined content. It never moves another block.
+func (a *slab) alloc(size int) (ref uint32, b block) {
+	if size > maxBlock {
+		return a.allocBig(size)
+	}
+	cl := classOf(size)
+	if a.classes == nil {
+		a.classes = new([64]class)
+	}
+	c := &a.classes[cl]
+	if c.room == 0 && !a.addSpan(cl) {
+		return a.allocBig(size)
+	}
+	page := c.room - 1
+	sp := &a.spans[page]
+	off := uint32(sp.bump)
+	if sp.free != 0 {
+		off = uint32(sp.free - 1)
+		b = block{unsafe.Add(a.pages[page].ptr(), off*unit)}
+		sp.free = uint16(b.u16(2))
+	} else {
+		b = block{unsafe.Add(a.pages[page].ptr(), off*unit)}
+		sp.bump += uint16(classSize[cl] / unit)
+	}
+	sp.used++
+	c.used++
+	if int(sp.used) == classCount[cl] {
+		a.unlink(c, page)
+	}
+	a.live += int64(classSize[cl])
+	return page*pageUnits + off, b
+}
+
+// at returns the block that ref names.
+func (a *slab) at(ref uint32) block {
+	if ref&bigBit != 0 {
+		return block{a.bigs[ref&^bigBit].base.ptr()}
+	}
+	return block{unsafe.Add(a.pages[ref/pageUnits].ptr(), ref%pageUnits*unit)}
+}
+
+// capacity returns the bytes of ref's block.
+func (a *slab) capacity(ref uint32) int {
+	if ref&bigBit != 0 {
+		return int(a.bigs[ref&^bigBit].pages) * pageSize
+	}
+	return classSize[a.spans[a.spanOf(ref)].class]
+}
+
+// free takes ref's block back. It returns the block's class, -1 for a big one.
+func (a *slab) free(ref uint32) int {
+	if ref&bigBit != 0 {
+		a.freeBig(ref &^ bigBit)
+		return -1
+	}
+	page := a.spanOf(ref)
+	cl := int(a.spans[page].class)
+	c := &a.classes[cl]
+	if int(a.spans[page].used) == classCount[cl] {
+		a.link(c, page)
+	}
+	a.punch(page, ref)
+	if a.spans[page].used == 0 && c.spans > 1 {
+		a.dropSpan(page)
+	}
+	return cl
+}
+
+// punch makes the block ref of the span at page a free one.
+func (a *slab) punch(page, ref uint32) {
+	sp := &a.spans[page]
+	a.at(ref).putU32(0, uint32(sp.free)<<16)
+	sp.free = uint16(ref-page*pageUnits) + 1
+	sp.used--
+	a.classes[sp.class].used--
+	a.live -= int64(classSize[sp.class])
+}
+
+// takePages returns pages for the shard's own structures.
+func (a *slab) takePages(n int) addr {
+	a.live += int64(n) * pageSize
+	return a.heap.alloc(n)
+}
+
+func (a *slab) givePages(p addr, n int) {
+	a.live -= int64(n) * pageSize
+	a.heap.release(p, n)
+}
+
+func (a *slab) spanOf(ref uint32) uint32 {
+	page := ref / pageUnits
+	return page - uint32(a.spans[page].back)
+}
+
+// addSpan gives class cl a span with room, false if references cannot name more pages.
+func (a *slab) addSpan(cl int) bool {
+	n := classPages[cl]
+	page := a.idle[n] - 1
+	if a.idle[n] != 0 {
+		a.idle[n] = a.spans[page].next
+	} else {
+		page = uint32(len(a.pages))
+		if page+uint32(n) > a.limit {
+			return false
+		}
+		for range n {
+			a.pages, a.spans = append(a.pages, 0), append(a.spans, span{})
+		}
+	}
+	base := a.heap.alloc(n)
+	for i := range n {
+		a.pages[page+uint32(i)] = base + addr(i*pageSize)
+		a.spans[page+uint32(i)] = span{class: uint8(cl), back: uint8(i)}
+	}
+	a.classes[cl].spans++
+	a.link(&a.classes[cl], page)
+	return true
+}
+
+// dropSpan gives an empty span that is in its class's list back to the page heap.
+func (a *slab) dropSpan(page uint32) {
+	c := &a.classes[a.spans[page].class]
+	a.unlink(c, page)
+	a.releaseSpan(page)
+}
+
+func (a *slab) releaseSpan(page uint32) {
+	cl := a.spans[page].class
+	n := classPages[cl]
+	a.classes[cl].spans--
+	a.heap.release(a.pages[page], n)
+	for i := range uint32(n) {
+		a.pages[page+i] = 0
+	}
+	a.spans[page].next = a.idle[n]
+	a.idle[n] = page + 1
+}
+
+func (a *slab) link(c *class, page uint32) {
+	sp := &a.spans[page]
+	sp.next, sp.prev = c.room, 0
+	if c.room != 0 {
+		a.spans[c.room-1].prev = page + 1
+	}
+	c.room = page + 1
+}
+
+func (a *slab) unlink(c *class, page uint32) {
+	sp := &a.spans[page]
+	if sp.next != 0 {
+		a.spans[sp.next-1].prev = sp.prev
+	}
+	if sp.prev != 0 {
+		a.spans[sp.prev-1].next = sp.next
+	} else {
+		c.room = sp.next
+	}
+}
+
+func (a *slab) allocBig(size int) (uint32, block) {
+	n := (size + pageSize - 1) / pageSize
+	i := a.idleBig - 1
+	if a.idleBig != 0 {
+		a.idleBig = a.bigs[i].pages
+	} else {
+		i = uint32(len(a.bigs))
+		a.bigs = append(a.bigs, big{})
+	}
+	a.bigs[i] = big{base: a.takePages(n), pages: uint32(n)}
+	return i | bigBit, block{a.bigs[i].base.ptr()}
+}
+
+func (a *slab) freeBig(i uint32) {
+	a.givePages(a.bigs[i].base, int(a.bigs[i].pages))
+	a.bigs[i] = big{pages: a.idleBig}
+	a.idleBig = i + 1
+}
+
+// reset gives all blocks back.
+func (a *slab) reset() {
+	for page := range a.pages {
+		if sp := a.spans[page]; a.pages[page] != 0 && sp.back == 0 {
+			a.heap.release(a.pages[page], classPages[sp.class])
+		}
+	}
+	for _, b := range a.bigs {
+		if b.base != 0 {
+			a.heap.release(b.base, int(b.pages))
+		}
+	}
+	*a = slab{heap: a.heap, limit: a.limit}
+}
