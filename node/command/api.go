@@ -1,0 +1,208 @@
+package command
+
+import (
+	"math/rand/v2"
+
+	"hypercache/node/resp"
+	"hypercache/node/store"
+)
+
+// Scope says which part of the cluster a command speaks about, and so who runs it.
+type Scope uint8
+
+const (
+	// ScopeConn commands concern the connection or the server; ConnCtx.Run executes them where the client is.
+	ScopeConn Scope = iota
+	// ScopeKey commands run on the shard of their keys, which must share one slot; Ctx.Run executes them.
+	ScopeKey
+	// ScopeScatter commands take keys of any slots; the caller splits them and runs RunPart per shard.
+	ScopeScatter
+	// ScopeCluster commands speak about every key; the caller runs RunPart on every shard.
+	ScopeCluster
+)
+
+// Merge says how the replies of RunPart become one reply. An error reply of any part is the reply of the whole.
+type Merge uint8
+
+const (
+	// MergeNone is for commands that are never split.
+	MergeNone Merge = iota
+	// MergeSum adds integers (DEL, EXISTS, DBSIZE).
+	MergeSum
+	// MergeOK answers +OK when all did (MSET, FLUSHALL).
+	MergeOK
+	// MergeArrayByKey puts each part's elements back at the place of its key in the request (MGET).
+	MergeArrayByKey
+	// MergeConcat appends arrays (KEYS).
+	MergeConcat
+	// MergeOne asks one shard at a time (SCAN: the cursor names it; RANDOMKEY: any that has keys).
+	MergeOne
+)
+
+// Flags are Redis' command flags, as COMMAND INFO names them.
+type Flags uint32
+
+// The flags of the commands in the table.
+const (
+	FlagWrite Flags = 1 << iota
+	FlagReadonly
+	FlagDenyOOM
+	FlagAdmin
+	FlagPubSub
+	FlagNoScript
+	FlagBlocking
+	FlagLoading
+	FlagStale
+	FlagSkipMonitor
+	FlagSkipSlowlog
+	FlagAsking
+	FlagFast
+	FlagNoAuth
+	FlagMayReplicate
+	FlagNoAsyncLoading
+	FlagNoMulti
+	FlagAllowBusy
+	FlagMovableKeys
+)
+
+// Spec describes one command or subcommand. Specs are created once and never change; compare them by pointer.
+type Spec struct {
+	// Name is lower case; a subcommand's holds its container's too: "client|list".
+	Name string
+	// Arity counts the command name; negative means "at least".
+	Arity int
+	Flags Flags
+	// FirstKey, LastKey and KeyStep place the keys in the arguments as in COMMAND INFO; FirstKey 0 means no keys, a
+	// negative LastKey counts from the end.
+	FirstKey, LastKey, KeyStep int
+	Scope                      Scope
+	Merge                      Merge
+	// Write and DenyOOM repeat the flags that the write path asks about.
+	Write, DenyOOM bool
+	// Container is set on commands that only hold subcommands (CLIENT, CONFIG, OBJECT, CLUSTER, COMMAND); Sub finds them.
+	Container bool
+
+	subs []*Spec
+	run  func(*Ctx)
+	part func(*Ctx)
+	conn func(*ConnCtx)
+}
+
+// Ctx is one execution on one shard, whose lock the caller holds. It may be reused from command to command.
+type Ctx struct {
+	Spec *Spec
+	// Args are the request, the command's name first. They may alias a read buffer; nothing keeps them.
+	Args  [][]byte
+	Shard *store.Shard
+	// Now is the primary's clock in unix milliseconds.
+	Now int64
+	// W takes the reply.
+	W *resp.Writer
+	// FX takes the effects; nil when nobody wants them.
+	FX *Effects
+	// RNG serves RANDOMKEY.
+	RNG *rand.Rand
+	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.
+	Policy store.Policy
+
+	scratch [64]byte
+}
+
+// Run executes a ScopeKey command: the reply goes to W, effects go to FX. Reads see an expired key as absent; a write
+// to an expired key deletes it first, with a DEL effect. Arity has been checked (Resolve). An error reply means that
+// nothing changed.
+func (c *Ctx) Run() { c.Spec.run(c) }
+
+// RunPart executes one shard's part of a ScopeScatter or ScopeCluster command. For ScopeScatter Args hold the command's
+// name and the keys (for MSET, keys and values) of this shard alone. For ScopeCluster Args are the whole request, with
+// one exception: SCAN's cursor is the shard's own (SplitScanCursor).
+func (c *Ctx) RunPart() {
+	if c.Spec.part != nil {
+		c.Spec.part(c)
+		return
+	}
+	c.Spec.run(c)
+}
+
+// ConnCtx is one execution of a ScopeConn command.
+type ConnCtx struct {
+	Spec   *Spec
+	Args   [][]byte
+	W      *resp.Writer
+	Conn   Conn
+	Server Server
+	// Now is unix milliseconds.
+	Now int64
+}
+
+// Run executes a ScopeConn command.
+func (c *ConnCtx) Run() { c.Spec.conn(c) }
+
+// Conn is the connection that a ScopeConn command runs on. Its methods are called by the goroutine that runs the
+// command, and must not block.
+type Conn interface {
+	// Client is the connection's state that commands own.
+	Client() *Client
+	// SetProto switches to RESP 2 or 3, this command's own reply included (the command sets W.Proto itself).
+	SetProto(proto int)
+	// CloseAfterReply closes the connection once its replies have left.
+	CloseAfterReply()
+}
+
+// Server is the node that a ScopeConn command runs on. Its methods must not block, and are safe for concurrent use.
+type Server interface {
+	// EachClient calls yield for every open connection, oldest first, until it returns false.
+	EachClient(yield func(*Client) bool)
+	// KillClient closes another connection soon.
+	KillClient(id uint64)
+	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that
+	// adds nothing prints its heading only, as in Redis.
+	Info(section string, add func(field, value string))
+	// Config is the node's table of parameters for CONFIG GET and SET.
+	Config() *Config
+	// ResetStats is CONFIG RESETSTAT.
+	ResetStats()
+	// ClusterEnabled says whether the node speaks as part of a cluster (HELLO's mode, SELECT's errors, CLUSTER *).
+	ClusterEnabled() bool
+	// Cluster is the present topology. The caller does not modify it.
+	Cluster() *ClusterView
+	// CountKeysInSlot and KeysInSlot speak about the keys that this node holds.
+	CountKeysInSlot(slot uint16) int
+	KeysInSlot(slot uint16, max int) [][]byte
+}
+
+// ClusterView is the topology as CLUSTER shows it: immutable once handed out.
+type ClusterView struct {
+	// Epoch is the committed epoch of the topology.
+	Epoch uint64
+	// OK is false while some slot has no live primary (cluster_state:fail).
+	OK bool
+	// Self is the index in Nodes of the node that answers.
+	Self  int
+	Nodes []ClusterNode
+	// Ranges cover the assigned slots in ascending order, without overlap.
+	Ranges []ClusterRange
+}
+
+// ClusterNode is one member.
+type ClusterNode struct {
+	// ID is server.node_id; clients see its SHA-1 in hexadecimal (NodeID).
+	ID string
+	// Host is the address that clients should dial: an IP, or a name, which is then shown as hostname too.
+	Host string
+	// Port is the RESP port, BusPort the internal one.
+	Port, BusPort int
+	// TLS is set when Port speaks TLS.
+	TLS bool
+	// Health is "online", "loading" or "failed", as in CLUSTER SHARDS.
+	Health string
+	// Offset is the replication offset to report.
+	Offset int64
+}
+
+// ClusterRange is a run of slots with the same nodes, given by their indexes in ClusterView.Nodes.
+type ClusterRange struct {
+	First, Last uint16
+	Primary     int
+	Replicas    []int
+}

@@ -1,0 +1,125 @@
+package command
+
+import "math"
+
+func expireCommands() []binding {
+	return []binding{
+		{name: "expire", scope: ScopeKey, run: func(c *Ctx) { c.expire(c.Now, 1000) }},
+		{name: "pexpire", scope: ScopeKey, run: func(c *Ctx) { c.expire(c.Now, 1) }},
+		{name: "expireat", scope: ScopeKey, run: func(c *Ctx) { c.expire(0, 1000) }},
+		{name: "pexpireat", scope: ScopeKey, run: func(c *Ctx) { c.expire(0, 1) }},
+		{name: "ttl", scope: ScopeKey, run: func(c *Ctx) { c.ttl(c.Now, true) }},
+		{name: "pttl", scope: ScopeKey, run: func(c *Ctx) { c.ttl(c.Now, false) }},
+		{name: "expiretime", scope: ScopeKey, run: func(c *Ctx) { c.ttl(0, true) }},
+		{name: "pexpiretime", scope: ScopeKey, run: func(c *Ctx) { c.ttl(0, false) }},
+		{name: "persist", scope: ScopeKey, run: runPersist},
+	}
+}
+
+// expireCondition says when EXPIRE and its kin may change an expiry.
+type expireCondition struct{ nx, xx, gt, lt bool }
+
+func (c *Ctx) parseExpireCondition() (e expireCondition, ok bool) {
+	for _, arg := range c.Args[3:] {
+		switch {
+		case option(arg, "nx"):
+			e.nx = true
+		case option(arg, "xx"):
+			e.xx = true
+		case option(arg, "gt"):
+			e.gt = true
+		case option(arg, "lt"):
+			e.lt = true
+		default:
+			c.W.Error("ERR Unsupported option " + cstring(arg, len(arg)))
+			return e, false
+		}
+	}
+	if e.nx && (e.xx || e.gt || e.lt) {
+		c.W.Error("ERR NX and XX, GT or LT options at the same time are not compatible")
+		return e, false
+	}
+	if e.gt && e.lt {
+		c.W.Error("ERR GT and LT options at the same time are not compatible")
+		return e, false
+	}
+	return e, true
+}
+
+// allows compares a new expiry with the present one, where 0 is "never", the longest of all.
+func (e expireCondition) allows(now, present int64) bool {
+	switch {
+	case e.nx && present != 0, e.xx && present == 0:
+		return false
+	case e.gt && (present == 0 || now <= present):
+		return false
+	case e.lt && present != 0 && now >= present:
+		return false
+	}
+	return true
+}
+
+// expire sets an expiry of base + Args[2]*unit milliseconds.
+func (c *Ctx) expire(base, unit int64) {
+	condition, ok := c.parseExpireCondition()
+	if !ok {
+		return
+	}
+	at, ok := c.intArg(2)
+	if !ok {
+		return
+	}
+	if at > math.MaxInt64/unit || at < math.MinInt64/unit || at*unit > math.MaxInt64-base {
+		c.W.Error(expireTimeError(c.Spec))
+		return
+	}
+	at = at*unit + base
+	key := c.Args[1]
+	r, found := c.findWrite(key)
+	if !found || !condition.allows(at, r.ExpireAt()) {
+		c.W.Int(0)
+		return
+	}
+	if at <= c.Now {
+		c.Shard.Delete(key)
+		c.FX.del(key)
+	} else {
+		c.Shard.SetExpire(key, at)
+		c.FX.expireAt(key, at)
+	}
+	c.W.Int(1)
+}
+
+// ttl replies with the expiry relative to base.
+func (c *Ctx) ttl(base int64, seconds bool) {
+	r, ok := c.peek(c.Args[1])
+	if !ok {
+		c.W.Int(-2)
+		return
+	}
+	at := r.ExpireAt()
+	if at == 0 {
+		c.W.Int(-1)
+		return
+	}
+	left := at - base
+	if seconds {
+		left = roundSeconds(left)
+	}
+	c.W.Int(left)
+}
+
+// roundSeconds rounds half up, and like Redis lets the sum wrap at the end of time.
+func roundSeconds(ms int64) int64 { return (ms + 500) / 1000 }
+
+func runPersist(c *Ctx) {
+	key := c.Args[1]
+	r, found := c.findWrite(key)
+	if !found || r.ExpireAt() == 0 {
+		c.W.Int(0)
+		return
+	}
+	c.Shard.SetExpire(key, 0)
+	c.FX.persist(key)
+	c.W.Int(1)
+}
