@@ -74,9 +74,10 @@ const (
 	// PeerUp: an ordered stream to Peer exists from now on. PeerDown: it is gone; what was under way may be lost.
 	PeerUp
 	PeerDown
-	// SnapshotSent: the whole content at position At was put in Peer's stream; what is sent next follows it there.
+	// SnapshotSent: the whole content at position At was put in Peer's stream; what is sent next follows it there. Term
+	// is that of the SendSnapshot action it answers.
 	SnapshotSent
-	// SnapshotFailed: the snapshot for Peer was not completely sent.
+	// SnapshotFailed: the snapshot for Peer, asked for in Term, was not completely sent.
 	SnapshotFailed
 	// SnapshotOffered: From, primary of Term, starts to send its content at position At. Answered by InstallSnapshot
 	// (take it) or by an Ack with Rejected (read it off the stream and drop it).

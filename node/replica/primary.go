@@ -98,10 +98,6 @@ func (s *State) propose(count uint64, acts []Action) []Action {
 	}
 	first := s.head.Seq + 1
 	s.head.Seq += count
-	if s.rules.ServeBeforeNoop || s.rules.NonContiguous {
-		s.head.Seq -= count
-		s.extend(s.term, first, first+count-1)
-	}
 	acts = append(acts, Action{Kind: AppendLocal, Term: s.term, First: first, Last: s.head.Seq})
 	for i := range s.peers {
 		if p := &s.peers[i]; p.up && (p.mode == streaming || p.mode == installing) {
@@ -208,7 +204,7 @@ func (s *State) refeed(p *peer, ev *Event, held bool, acts []Action) []Action {
 		return s.snapshot(p, acts)
 	}
 	if p.mode != streaming {
-		p.mode, p.next, p.idle = streaming, ev.Head.Seq+1, 0
+		p.mode, p.next, p.idle, p.sentCommit = streaming, ev.Head.Seq+1, 0, 0
 	} else if ev.Rejected && ev.Head.Seq+1 < p.next && p.resent != ev.Head.Seq+1 {
 		p.next, p.resent = ev.Head.Seq+1, ev.Head.Seq+1
 	}
@@ -244,7 +240,7 @@ func (s *State) onPeerDown(name string) {
 // onSnapshotDone goes on after the snapshot in the same stream, or starts over.
 func (s *State) onSnapshotDone(ev *Event, acts []Action) []Action {
 	p := s.peer(ev.Peer)
-	if s.role != Primary || p == nil || p.mode != sending {
+	if s.role != Primary || p == nil || p.mode != sending || ev.Term != s.term {
 		return acts
 	}
 	p.idle, p.resent = 0, 0

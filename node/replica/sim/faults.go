@@ -1,0 +1,231 @@
+package sim
+
+import (
+	"slices"
+
+	"hypercache/node/replica"
+)
+
+// faults injects what goes wrong until the end of the stormy part of a run.
+type faults struct {
+	w       *world
+	until   int64
+	stopped bool
+	pause   int64 // mean time between faults
+	nextID  uint64
+	kinds   []func(*faults)
+}
+
+func (f *faults) build(w *world) {
+	f.w = w
+	f.until = w.now + w.between(3*second, 10*second)
+	f.pause = w.between(50*millisecond, 800*millisecond)
+	all := []func(*faults){
+		(*faults).crash, (*faults).crash, (*faults).powerLoss, (*faults).partition, (*faults).isolatePrimary,
+		(*faults).oneWay, (*faults).pauseNode, (*faults).slowDisk, (*faults).clockJump, (*faults).trim,
+		(*faults).breakSession, (*faults).spurious, (*faults).handover, (*faults).controller, (*faults).change,
+		(*faults).change, (*faults).isolateController, (*faults).healLinks, (*faults).healLinks,
+	}
+	// Each run has its own mix: some faults do their harm only when others are rare.
+	for _, k := range all {
+		if w.chance(0.7) {
+			f.kinds = append(f.kinds, k)
+		}
+	}
+	f.kinds = append(f.kinds, (*faults).healLinks)
+	w.after(w.between(0, second), f.next)
+}
+
+func (f *faults) next() {
+	if f.stopped {
+		return
+	}
+	f.kinds[f.w.rng.IntN(len(f.kinds))](f)
+	f.w.after(f.w.between(f.pause/4, 2*f.pause), f.next)
+}
+
+func (f *faults) any() *node { return f.w.nodes[f.w.rng.IntN(len(f.w.nodes))] }
+
+// victim is often the primary.
+func (f *faults) victim() *node {
+	if p := f.w.node(f.w.top.reg.Primary); p != nil && f.w.chance(0.5) {
+		return p
+	}
+	return f.any()
+}
+
+func (f *faults) crash() {
+	if n := f.victim(); n.alive {
+		f.w.count.Crashes++
+		n.crash(false)
+		f.restartLater(n)
+	}
+}
+
+func (f *faults) restartLater(n *node) {
+	d := f.w.between(20*millisecond, 1500*millisecond)
+	if f.w.chance(0.1) {
+		d = 5 * second
+	}
+	life := n.life
+	f.w.after(d, func() {
+		if !n.alive && n.life == life {
+			n.start()
+		}
+	})
+}
+
+// powerLoss hits as many as may lose their tail while a majority of valid voters remains.
+func (f *faults) powerLoss() {
+	n := f.victim()
+	if !n.alive || !n.always && !f.spare(n) {
+		return
+	}
+	f.w.count.PowerLosses++
+	n.crash(true)
+	f.restartLater(n)
+}
+
+// spare says whether the voters of Replicas and of Next still are majorities without n.
+func (f *faults) spare(n *node) bool {
+	reg := &f.w.top.reg
+	for _, set := range [][]string{reg.Replicas, reg.Next} {
+		voters := 0
+		for _, name := range set {
+			m := f.w.node(name)
+			if m != n && (m.alive && m.core.Voter() || !m.alive && m.voter && !m.damaged) {
+				voters++
+			}
+		}
+		if slices.Contains(set, n.name) && voters <= len(set)/2 {
+			return false
+		}
+	}
+	return true
+}
+
+// wipe removes a replica's records after it left the group, as a driver may do; its promise stays.
+func (f *faults) wipe(n *node) {
+	if n.alive {
+		n.crash(false)
+		f.restartLater(n)
+	}
+	n.written, n.synced, n.damaged, n.damagedSynced, n.voter, n.floor = nil, nil, false, false, false, 0
+}
+
+func (f *faults) partition() {
+	f.w.count.Partitions++
+	side := f.w.rng.Uint64()
+	for i := range f.w.nodes {
+		for j := range f.w.nodes {
+			f.w.net.cut[i][j] = i != j && side>>i&1 != side>>j&1
+		}
+		f.w.net.ctlCut[i] = f.w.chance(0.5) && side>>i&1 == 1
+	}
+	f.healLater()
+}
+
+func (f *faults) isolatePrimary() {
+	p := f.w.node(f.w.top.reg.Primary)
+	if p == nil {
+		return
+	}
+	f.w.count.Partitions++
+	for j := range f.w.nodes {
+		if j != p.index && f.w.chance(0.8) {
+			f.w.net.cut[p.index][j], f.w.net.cut[j][p.index] = true, true
+		}
+	}
+	f.w.net.ctlCut[p.index] = f.w.chance(0.7)
+	f.healLater()
+}
+
+func (f *faults) oneWay() {
+	f.w.count.OneWay++
+	f.w.net.cut[f.any().index][f.victim().index] = true
+	f.healLater()
+}
+
+func (f *faults) healLater() {
+	f.w.after(f.w.between(50*millisecond, 2*second), f.healLinks)
+}
+
+func (f *faults) healLinks() {
+	for i := range f.w.net.cut {
+		clear(f.w.net.cut[i])
+	}
+	clear(f.w.net.ctlCut)
+}
+
+func (f *faults) isolateController() {
+	for i := range f.w.net.ctlCut {
+		f.w.net.ctlCut[i] = f.w.chance(0.4)
+	}
+	f.healLater()
+}
+
+func (f *faults) pauseNode() {
+	f.w.count.Pauses++
+	f.victim().pausedUntil = f.w.now + f.w.between(50*millisecond, 2*second)
+}
+
+func (f *faults) slowDisk() {
+	f.w.count.SlowDisks++
+	n := f.any()
+	n.slow = f.w.between(5*millisecond, 300*millisecond)
+	f.w.after(f.w.between(100*millisecond, 2*second), func() { n.slow = 0 })
+}
+
+// clockJump: the core has no clock; a jump shows as a burst of ticks, as a clock that was set forward would cause.
+func (f *faults) clockJump() {
+	f.w.count.ClockJumps++
+	n := f.victim()
+	for range f.w.rng.IntN(30) {
+		n.step(&replica.Event{Kind: replica.Tick})
+	}
+}
+
+func (f *faults) trim() {
+	f.w.count.Trims++
+	if n := f.victim(); n.alive && len(n.log) > 0 {
+		n.setFloor(uint64(len(n.log)) + 1 - uint64(f.w.rng.IntN(min(len(n.log), 30))))
+	}
+}
+
+func (f *faults) breakSession() {
+	f.w.count.Breaks++
+	if a, b := f.victim(), f.any(); a != b {
+		f.w.net.close(a, b)
+	}
+}
+
+func (f *faults) spurious() {
+	if f.w.top.reg.Primary != "" && f.w.top.downTill <= f.w.now {
+		f.w.count.SpuriousElections++
+		f.w.top.open("suspicion", "")
+	}
+}
+
+func (f *faults) handover() {
+	if f.w.top.reg.Primary != "" && f.w.top.downTill <= f.w.now {
+		f.w.count.Handovers++
+		f.w.top.open("handover", f.any().name)
+	}
+}
+
+func (f *faults) controller() {
+	f.w.count.ControllerCrashes++
+	f.w.top.crash(f.w.between(0, second))
+}
+
+func (f *faults) change() {
+	t := &f.w.top
+	switch r := t.reg.Replicas; {
+	case f.w.chance(0.2):
+		t.shrink(r[f.w.rng.IntN(len(r))])
+	case len(r) < 5 && f.w.chance(0.3):
+		t.change("")
+	default:
+		t.change(r[f.w.rng.IntN(len(r))])
+	}
+}
