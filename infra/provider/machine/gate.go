@@ -1,0 +1,159 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// askTimeout bounds one question to a node.
+const askTimeout = 2 * time.Second
+
+// client asks nodes of this machine. Their certificates name hosts, not loopback, and a man in the middle of loopback would
+// have better things to do: certificates are not checked.
+var client = &http.Client{
+	Timeout: askTimeout,
+	Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives: true,
+	},
+}
+
+// ask GETs a path of a node and returns nil for 200, else what the node said.
+func (r Record) ask(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.HTTP+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", r.Name, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", r.Name, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s with %d %s", r.Name, path, resp.StatusCode, bytes.TrimSpace(body))
+	}
+	return nil
+}
+
+func (r Record) ready(ctx context.Context) error { return r.ask(ctx, "/ready") }
+
+// check is ready for a node that must also run. Waiting cannot heal a process that has ended.
+func (r Record) check(ctx context.Context, path string) error {
+	if !r.Process.Alive() {
+		return fatal{fmt.Errorf("%s is not running", r.Name)}
+	}
+	return r.ask(ctx, path)
+}
+
+// othersReady waits until every other node is ready.
+func (s Site) othersReady(ctx context.Context, spec Spec) error {
+	others, err := s.others(spec.Name)
+	if err != nil {
+		return err
+	}
+	return allReady(ctx, others, spec.ReadyTimeout)
+}
+
+func allReady(ctx context.Context, records []Record, limit time.Duration) error {
+	return poll(ctx, limit, func() error {
+		var errs []error
+		for _, r := range records {
+			if err := r.check(ctx, "/ready"); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// settle waits until the cluster has taken a started node in, as far as that is possible yet; see the package's text.
+func (s Site) settle(ctx context.Context, spec Spec, r Record) error {
+	others, err := s.others(spec.Name)
+	if err != nil {
+		return err
+	}
+	known := len(others) + 1
+	others = slices.DeleteFunc(others, func(o Record) bool { return !o.Process.Alive() })
+	live := len(others) + 1
+	forming, minority := known < spec.BootstrapExpect, live < known/2+1
+	if forming || minority {
+		err = poll(ctx, spec.ReadyTimeout, func() error { return r.check(ctx, "/health") })
+	} else {
+		err = allReady(ctx, append(others, r), spec.ReadyTimeout)
+	}
+	if err != nil {
+		return fmt.Errorf("%s was not ready within %v: %w", spec.Name, spec.ReadyTimeout, err)
+	}
+	return nil
+}
+
+// Gather waits until exactly the nodes of names run and all of them are ready.
+func (s Site) Gather(ctx context.Context, names []string, limit time.Duration) error {
+	var records []Record
+	for _, name := range names {
+		r, err := s.record(name)
+		if err != nil {
+			return err
+		}
+		records = append(records, r)
+	}
+	if err := allReady(ctx, records, limit); err != nil {
+		return fmt.Errorf("the cluster was not ready within %v: %w", limit, err)
+	}
+	return nil
+}
+
+// handOver moves a node's data to the nodes that stay. It does nothing when the whole cluster goes, or nobody else stays.
+// A node that runs is told itself; for a dead one a node that stays is asked to give its place away.
+func (s Site) handOver(ctx context.Context, spec Spec, r Record) error {
+	roster, err := s.Roster()
+	if err != nil {
+		return err
+	}
+	stayers, err := s.others(spec.Name)
+	if err != nil {
+		return err
+	}
+	stayers = slices.DeleteFunc(stayers, func(o Record) bool { return !slices.Contains(roster, o.Name) })
+	if len(stayers) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, spec.DrainTimeout)
+	defer cancel()
+	if r.Process.Alive() {
+		s.say("%s hands its data over", spec.Name)
+		return drain(ctx, r.Binary, "--config="+s.configFile(spec.Name))
+	}
+	for _, stayer := range stayers {
+		if stayer.check(ctx, "/ready") != nil {
+			continue
+		}
+		s.say("%s is dead; %s gives its place away", spec.Name, stayer.Name)
+		return drain(ctx, stayer.Binary, "--config="+s.configFile(stayer.Name), "--node="+spec.Name)
+	}
+	return fmt.Errorf("%s is not running and none of the nodes that stay is ready to take its place over", spec.Name)
+}
+
+// drain runs the node program's own drain command.
+func drain(ctx context.Context, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, program, append([]string{"drain"}, args...)...)
+	cmd.Env = nodeEnv(cmd.Environ())
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Errorf("drain: %w; it said: %s", ctx.Err(), strings.TrimSpace(string(out)))
+	}
+	if err != nil {
+		return fmt.Errorf("drain: %w; it said: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
