@@ -1,51 +1,366 @@
 package topology
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
 )
 
+// applyTimeout bounds the wait for Raft to accept a command; the commit itself ends with the leadership at the latest.
+const applyTimeout = 2 * time.Second
+
 // Topology is this node's part in the cluster's configuration. Its methods are safe for concurrent use.
-type Topology struct{}
+type Topology struct {
+	o    Options
+	log  *slog.Logger
+	fsm  *fsm
+	raft *consensus
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	kicks   chan struct{} // wakes run; holds one
+	changes chan struct{} // wakes dispatch; holds one
+
+	memberMu sync.Mutex // serializes this node's read-and-commit of members
+	reign    atomic.Pointer[reign]
+
+	mu         sync.Mutex
+	closed     bool
+	running    sync.WaitGroup
+	subs       []*subscriber
+	discovered map[string]Member
+	identity   identity
+	fresh      bool // no Raft state yet
+	grant      grant
+	asking     time.Time // no new round of asking for grants before
+}
+
+type subscriber struct {
+	fn   func(*State)
+	seen *State
+	gone atomic.Bool
+}
 
 // Open starts the node's part: it reads the Raft state in DataDir, founds or waits for a cluster, and returns at once.
-func Open(o Options) (*Topology, error) { return nil, errors.ErrUnsupported }
+func Open(o Options) (*Topology, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.DataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("open topology: %w", err)
+	}
+	id, err := readIdentity(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if id.NodeID != "" && id.NodeID != o.NodeID {
+		return nil, fmt.Errorf("open topology: %s belongs to node %q, not to %q", o.DataDir, id.NodeID, o.NodeID)
+	}
+	id.NodeID = o.NodeID
+	t := &Topology{
+		o: o, log: o.Logger, identity: id, discovered: map[string]Member{},
+		kicks: make(chan struct{}, 1), changes: make(chan struct{}, 1),
+	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.fsm = newFSM(func() { wake(t.changes); wake(t.kicks) })
+	if t.raft, err = openConsensus(&t.o, t.fsm, t.addressOf); err != nil {
+		t.cancel()
+		return nil, fmt.Errorf("open topology: %w", err)
+	}
+	t.fresh = t.raft.fresh
+	if t.fresh && id.ClusterID == "" && (o.BootstrapExpect == 0 || o.BootstrapExpect == 1) {
+		if err := t.foundHere(); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+	}
+	t.goRun(t.run)
+	t.goRun(t.dispatch)
+	return t, nil
+}
+
+func (o *Options) complete() error {
+	if o.NodeID == "" || o.DataDir == "" || o.Stream == nil || o.Network == nil {
+		return errors.New("open topology: NodeID, DataDir, Stream and Network are required")
+	}
+	o.Self.ID, o.Self.Status, o.Self.Leaving = o.NodeID, Up, ""
+	if o.Self.Run == "" {
+		o.Self.Run = randomID()
+	}
+	if o.Self.Addr == "" {
+		o.Self.Addr = o.Stream.Addr().String()
+	}
+	if o.RF <= 0 {
+		o.RF = 3
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	tm := &o.Timing
+	tm.Heartbeat = cmp.Or(tm.Heartbeat, 500*time.Millisecond)
+	tm.LeaderLease = min(cmp.Or(tm.LeaderLease, tm.Heartbeat/2), tm.Heartbeat)
+	tm.Commit = cmp.Or(tm.Commit, 20*time.Millisecond)
+	tm.Tick = cmp.Or(tm.Tick, 50*time.Millisecond)
+	tm.Call = cmp.Or(tm.Call, 500*time.Millisecond)
+	tm.Poll = cmp.Or(tm.Poll, 200*time.Millisecond)
+	tm.FenceGrace = cmp.Or(tm.FenceGrace, 100*time.Millisecond)
+	tm.NotServing = cmp.Or(tm.NotServing, 300*time.Millisecond)
+	tm.LossGrace = cmp.Or(tm.LossGrace, 2*time.Second)
+	tm.PrimaryReturn = cmp.Or(tm.PrimaryReturn, 5*time.Second)
+	tm.Rebalance = cmp.Or(tm.Rebalance, 500*time.Millisecond)
+	tm.VoterDelay = cmp.Or(tm.VoterDelay, 2*time.Second)
+	tm.AbortAfter = cmp.Or(tm.AbortAfter, 5*time.Second)
+	tm.MaxMoves = cmp.Or(tm.MaxMoves, 16)
+	return nil
+}
+
+func randomID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Topology) kick() { wake(t.kicks) }
+
+// goRun runs fn on a goroutine that Close waits for. After Close it does nothing.
+func (t *Topology) goRun(fn func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.running.Go(fn)
+	}
+}
 
 // Close stops the controller and Raft, and closes the stream. It hands nothing over: see Handover.
-func (t *Topology) Close() error { return nil }
+func (t *Topology) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	t.mu.Unlock()
+	t.cancel()
+	err := t.raft.close() // before waiting: it ends whatever waits for a commit
+	t.running.Wait()
+	if err != nil {
+		return fmt.Errorf("close topology: %w", err)
+	}
+	return nil
+}
+
+// run is the control loop: lead while Raft says so, else see whether there is a cluster to be founded.
+func (t *Topology) run() {
+	tick := time.NewTicker(t.o.Timing.Tick)
+	defer tick.Stop()
+	var r *reign
+	var term uint64
+	for {
+		leads := t.raft.raft.State() == raft.Leader
+		if r != nil && (!leads || t.raft.raft.CurrentTerm() != term) {
+			r.cancel()
+			r = nil
+		}
+		if leads && r == nil {
+			term, r = t.raft.raft.CurrentTerm(), newReign(t)
+		}
+		t.reign.Store(r)
+		if r != nil {
+			r.step()
+		} else {
+			t.tryFounding()
+		}
+		select {
+		case <-t.ctx.Done():
+			if r != nil {
+				r.cancel()
+			}
+			return
+		case <-t.raft.notify:
+		case <-t.kicks:
+		case <-tick.C:
+		}
+	}
+}
+
+// dispatch tells the subscribers, and keeps the identity file up to date.
+func (t *Topology) dispatch() {
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-t.changes:
+		}
+		st := t.State()
+		if st.ClusterID != "" {
+			if err := t.bind(st.ClusterID); err != nil {
+				t.log.Error("cluster identity not kept", "err", err)
+			}
+		}
+		t.mu.Lock()
+		subs := append([]*subscriber(nil), t.subs...)
+		t.mu.Unlock()
+		for _, s := range subs {
+			if s.seen != st && !s.gone.Load() {
+				s.seen = st
+				s.fn(st)
+			}
+		}
+	}
+}
 
 // State returns the newest state applied here. Never nil; empty until a leader was heard of.
-func (t *Topology) State() *State { return nil }
+func (t *Topology) State() *State { return t.fsm.state.Load() }
 
 // Run returns the incarnation of this process.
-func (t *Topology) Run() string { return "" }
+func (t *Topology) Run() string { return t.o.Self.Run }
+
+func (t *Topology) self() Member { return t.o.Self }
+
+func (t *Topology) down(id string) bool { return id != t.o.NodeID && t.o.Network.Down(id) }
 
 // Subscribe calls fn with the present state and then after every change, in order, leaving out states that a newer one
 // has replaced meanwhile. Calls never overlap, also between subscribers: fn must not block for long.
 // After cancel no new call begins.
-func (t *Topology) Subscribe(fn func(*State)) (cancel func()) { return func() {} }
-
-// Leader returns the id of the Raft leader as far as known here, or "".
-func (t *Topology) Leader() string { return "" }
-
-// IsLeader reports whether this node leads.
-func (t *Topology) IsLeader() bool { return false }
-
-// Discovered tells which nodes gossip knows of, this one included. The list replaces the one before.
-func (t *Topology) Discovered(members []Member) {}
-
-// Handle answers a call from node from whose method begins with Prefix.
-func (t *Topology) Handle(ctx context.Context, from, method string, payload []byte) ([]byte, error) {
-	return nil, errors.ErrUnsupported
+func (t *Topology) Subscribe(fn func(*State)) (cancel func()) {
+	s := &subscriber{fn: fn}
+	t.mu.Lock()
+	t.subs = append(t.subs, s)
+	t.mu.Unlock()
+	wake(t.changes)
+	return func() {
+		s.gone.Store(true)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for i := range t.subs {
+			if t.subs[i] == s {
+				t.subs = append(t.subs[:i:i], t.subs[i+1:]...)
+				return
+			}
+		}
+	}
 }
 
-// Drain makes a member give up everything it holds and takes it out of the cluster. It returns when that is done; ctx
-// bounds the waiting, not the drain, which goes on. Any node can be asked. ErrLastNode, ErrUnknownNode, ErrNoLeader.
-func (t *Topology) Drain(ctx context.Context, node string) error { return nil }
+// Leader returns the id of the Raft leader as far as known here, or "".
+func (t *Topology) Leader() string {
+	_, id := t.raft.raft.LeaderWithID()
+	return string(id)
+}
 
-// Handover moves the primaries of a member that is about to stop to other replicas; it keeps its placement. Groups
-// without another live replica stay. If the member leads the Raft group, the leadership is handed over too.
-func (t *Topology) Handover(ctx context.Context, node string) error { return nil }
+// IsLeader reports whether this node leads.
+func (t *Topology) IsLeader() bool { return t.raft.raft.State() == raft.Leader }
+
+// Discovered tells which nodes gossip knows of, this one included. The list replaces the one before.
+func (t *Topology) Discovered(members []Member) {
+	list := make(map[string]Member, len(members))
+	for _, m := range members {
+		if m.ID != "" {
+			list[m.ID] = m
+		}
+	}
+	t.mu.Lock()
+	t.discovered = list
+	t.mu.Unlock()
+	t.kick()
+}
+
+// addressOf finds a node's present address: its owner's word, then gossip's, then the committed one.
+func (t *Topology) addressOf(id string) (string, bool) {
+	if t.o.Resolve != nil {
+		if addr, ok := t.o.Resolve(id); ok && addr != "" {
+			return addr, true
+		}
+	}
+	t.mu.Lock()
+	m := t.discovered[id]
+	t.mu.Unlock()
+	if m.Addr == "" {
+		m = t.State().Members[id]
+	}
+	return m.Addr, m.Addr != ""
+}
 
 // Ready reports how far node is.
-func (t *Topology) Ready(node string) Progress { return Progress{} }
+func (t *Topology) Ready(node string) Progress {
+	st := t.State()
+	m, ok := st.Members[node]
+	p := Progress{Leader: t.Leader() != "", Member: ok && m.Status != Removed, Assigned: true}
+	for i := range st.Groups {
+		g := &st.Groups[i]
+		p.Assigned = p.Assigned && g.Term > 0
+		if !g.Holds(node) {
+			continue
+		}
+		p.Replicas++
+		p.Electing += boolInt(g.Primary == "")
+		p.Primaries += boolInt(g.Primary == node)
+		p.Moving += boolInt(g.Next != nil || g.Learner != "")
+	}
+	return p
+}
+
+// commit brings a command through Raft. When it returns, the command is applied here.
+func (t *Topology) commit(c *command) (applied, error) {
+	c.Version = commandVersion
+	b, err := json.Marshal(c)
+	if err != nil {
+		return applied{}, fmt.Errorf("encode command: %w", err)
+	}
+	f := t.raft.raft.Apply(b, applyTimeout)
+	if err := f.Error(); err != nil {
+		return applied{}, fmt.Errorf("commit: %w", err)
+	}
+	res, ok := f.Response().(applied)
+	if !ok {
+		return applied{}, fmt.Errorf("commit: unexpected answer %T", f.Response())
+	}
+	if res.err != nil {
+		return applied{}, fmt.Errorf("commit: %w", res.err)
+	}
+	return res, nil
+}
+
+// updateMembers commits what change makes of the present members. Changes on this node do not overlap.
+func (t *Topology) updateMembers(change func(*State) []Member) error {
+	t.memberMu.Lock()
+	defer t.memberMu.Unlock()
+	members := change(t.State())
+	if len(members) == 0 {
+		return nil
+	}
+	_, err := t.commit(&command{Members: members})
+	return err
+}
+
+// call makes a call. One of our own methods on this node does not need the network, which may not be up yet.
+func (t *Topology) call(ctx context.Context, node, method string, in, out any) error {
+	var b []byte
+	var err error
+	if node == t.o.NodeID && strings.HasPrefix(method, Prefix) {
+		b, err = t.Handle(ctx, node, method, Encode(in))
+	} else {
+		b, err = t.o.Network.Call(ctx, node, method, Encode(in))
+	}
+	if err != nil {
+		return err
+	}
+	return Decode(b, out)
+}

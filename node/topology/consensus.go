@@ -1,0 +1,208 @@
+package topology
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// snapshotEvery is the number of log entries between snapshots; the whole state is tens of kilobytes.
+const snapshotEvery = 512
+
+// consensus is the Raft group's local part: stores, transport and the library's goroutines.
+type consensus struct {
+	raft      *raft.Raft
+	store     *raftboltdb.BoltStore
+	transport *transport
+	notify    chan bool // leadership gained or lost; the controller drains it
+	fresh     bool      // there was no Raft state when it was opened
+}
+
+// openConsensus starts Raft. On error the stream is closed, too.
+func openConsensus(o *Options, f *fsm, addressOf func(id string) (string, bool)) (*consensus, error) {
+	log := hclogTo(o.Logger)
+	c := &consensus{notify: make(chan bool, 16)}
+	c.transport = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: addresses(addressOf), Logger: log, Stream: o.Stream, MaxPool: 2, Timeout: 2 * time.Second,
+	}))
+	var err error
+	c.store, err = raftboltdb.New(raftboltdb.Options{
+		Path: filepath.Join(o.DataDir, "raft.db"), BoltOptions: &bbolt.Options{Timeout: time.Second},
+	})
+	if err != nil {
+		_ = c.transport.Close()
+		return nil, fmt.Errorf("open raft store: %w", err)
+	}
+	if err := c.start(o, f, log); err != nil {
+		_ = c.transport.Close()
+		_ = c.store.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(o.DataDir, 2, log)
+	if err != nil {
+		return fmt.Errorf("open raft snapshots: %w", err)
+	}
+	has, err := raft.HasExistingState(c.store, c.store, snapshots)
+	if err != nil {
+		return fmt.Errorf("read raft state: %w", err)
+	}
+	c.fresh = !has
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(o.NodeID)
+	conf.HeartbeatTimeout, conf.ElectionTimeout = o.Timing.Heartbeat, o.Timing.Heartbeat
+	conf.LeaderLeaseTimeout, conf.CommitTimeout = o.Timing.LeaderLease, o.Timing.Commit
+	conf.SnapshotThreshold, conf.TrailingLogs = snapshotEvery, snapshotEvery
+	conf.ShutdownOnRemove = false // a drained node goes on answering until its owner closes it
+	conf.NoLegacyTelemetry = true
+	conf.NotifyCh, conf.Logger = c.notify, log
+	if c.raft, err = raft.NewRaft(conf, f, c.store, c.store, snapshots, c.transport); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	if has {
+		c.leadIfAlone(o.NodeID)
+	}
+	return nil
+}
+
+// found makes this node the single voter of a new Raft group.
+func (c *consensus) found(id, addr string) error {
+	err := c.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(id), Address: raft.ServerAddress(addr)}}}).Error()
+	if err != nil {
+		return fmt.Errorf("found cluster: %w", err)
+	}
+	c.leadIfAlone(id)
+	return nil
+}
+
+// leadIfAlone makes an only voter stand for election at once: there is nobody whose heartbeat it could wait for.
+func (c *consensus) leadIfAlone(id string) {
+	f := c.raft.GetConfiguration()
+	if f.Error() != nil {
+		return
+	}
+	voters, self := 0, false
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+			self = self || string(s.ID) == id
+		}
+	}
+	if voters == 1 && self {
+		c.transport.timeoutNow(id)
+	}
+}
+
+func (c *consensus) close() error {
+	err := c.raft.Shutdown().Error()
+	_ = c.transport.Close() // closing listeners and idle connections: nothing to report
+	if e := c.store.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// transport is Raft's network transport with one addition: timeoutNow puts a request of our own among the received.
+type transport struct {
+	*raft.NetworkTransport
+	in   chan raft.RPC
+	stop chan struct{}
+	done chan struct{}
+}
+
+func newTransport(inner *raft.NetworkTransport) *transport {
+	t := &transport{NetworkTransport: inner, in: make(chan raft.RPC), stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		for {
+			select {
+			case rpc := <-inner.Consumer():
+				select {
+				case t.in <- rpc:
+				case <-t.stop:
+					return
+				}
+			case <-t.stop:
+				return
+			}
+		}
+	}()
+	return t
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.in }
+
+// timeoutNow is the request with which a leader hands over: stand for election without waiting.
+func (t *transport) timeoutNow(self string) {
+	answer := make(chan raft.RPCResponse, 1)
+	rpc := raft.RPC{RespChan: answer, Command: &raft.TimeoutNowRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: []byte(t.LocalAddr())},
+	}}
+	select {
+	case t.in <- rpc:
+	case <-time.After(time.Second): // Raft is busy or gone; its own timeout follows
+	}
+}
+
+// Close implements raft.WithClose. It is called again by Raft's shutdown.
+func (t *transport) Close() error {
+	select {
+	case <-t.stop:
+		return nil
+	default:
+	}
+	close(t.stop)
+	<-t.done
+	return t.NetworkTransport.Close()
+}
+
+// addresses resolves server ids for Raft, so that a node may change its address.
+type addresses func(id string) (string, bool)
+
+// ServerAddr implements raft.ServerAddressProvider.
+func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	if addr, ok := a(string(id)); ok && addr != "" {
+		return raft.ServerAddress(addr), nil
+	}
+	return "", fmt.Errorf("no address known for %s", id)
+}
+
+// hclogTo sends Raft's warnings and errors to log.
+func hclogTo(log *slog.Logger) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, JSONFormat: true, Output: logWriter{log}})
+}
+
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	var line map[string]any
+	if json.Unmarshal(bytes.TrimSpace(p), &line) != nil {
+		w.log.Warn("raft", "line", string(p))
+		return len(p), nil
+	}
+	message, level := fmt.Sprint(line["@message"]), slog.LevelWarn
+	if line["@level"] == "error" {
+		level = slog.LevelError
+	}
+	args := make([]any, 0, 2*len(line))
+	for k, v := range line {
+		if k[0] != '@' {
+			args = append(args, k, v)
+		}
+	}
+	w.log.Log(context.Background(), level, "raft: "+message, args...)
+	return len(p), nil
+}

@@ -1,0 +1,90 @@
+package topology
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// identity is what a data directory belongs to. Its file outlives everything but the directory.
+type identity struct {
+	NodeID    string `json:"node_id"`
+	ClusterID string `json:"cluster_id,omitempty"`
+}
+
+const identityFile = "identity.json"
+
+func readIdentity(dir string) (identity, error) {
+	var id identity
+	b, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &id)
+	}
+	if err != nil {
+		return id, fmt.Errorf("read identity: %w", err)
+	}
+	return id, nil
+}
+
+// write replaces the file durably.
+func (id identity) write(dir string) error {
+	path := filepath.Join(dir, identityFile)
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
+	if err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	_, err = f.Write(append(Encode(id), '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// errOtherCluster refuses to be taken into a second cluster.
+var errOtherCluster = errors.New("this node belongs to another cluster")
+
+// bind makes this node part of cluster, for good.
+func (t *Topology) bind(cluster string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.identity.ClusterID == cluster {
+		return nil
+	}
+	if t.identity.ClusterID != "" {
+		return fmt.Errorf("%w: %s, not %s", errOtherCluster, t.identity.ClusterID, cluster)
+	}
+	id := identity{NodeID: t.o.NodeID, ClusterID: cluster}
+	if err := id.write(t.o.DataDir); err != nil {
+		return err
+	}
+	t.identity = id
+	return nil
+}
+
+// cluster returns the cluster that this node belongs to, or "".
+func (t *Topology) cluster() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.identity.ClusterID
+}

@@ -1,0 +1,340 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+type helloAnswer struct {
+	Member  Member `json:"member"`
+	Cluster string `json:"cluster"` // "": it belongs to none
+}
+
+type joinCall struct {
+	Cluster string `json:"cluster"`
+}
+
+type nodeCall struct {
+	Node string `json:"node"`
+}
+
+// nodeAnswer answers drain and handover: how far the leader is.
+type nodeAnswer struct {
+	Done   bool   `json:"done"`
+	Left   int    `json:"left"`             // groups
+	Code   string `json:"code,omitempty"`   // why not
+	Leader string `json:"leader,omitempty"` // with codeNotLeader: who is, as far as known
+}
+
+const (
+	codeNotLeader = "not-leader"
+	codeUnknown   = "unknown-node"
+	codeLast      = "last-node"
+)
+
+// Handle answers a call from node from whose method begins with Prefix.
+func (t *Topology) Handle(ctx context.Context, from, method string, payload []byte) ([]byte, error) {
+	if t.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	switch method {
+	case methodHello:
+		return Encode(helloAnswer{Member: t.self(), Cluster: t.cluster()}), nil
+	case methodGrant:
+		var c grantCall
+		if err := Decode(payload, &c); err != nil {
+			return nil, err
+		}
+		return Encode(t.handleGrant(c)), nil
+	case methodJoin:
+		var c joinCall
+		if err := Decode(payload, &c); err != nil {
+			return nil, err
+		}
+		if err := t.bind(c.Cluster); err != nil {
+			t.log.Warn("refused to join a cluster", "cluster", c.Cluster, "leader", from, "err", err)
+			return nil, err
+		}
+		return Encode(struct{}{}), nil
+	case methodDrain, methodHandover:
+		var c nodeCall
+		if err := Decode(payload, &c); err != nil {
+			return nil, err
+		}
+		ans, err := t.leave(method, c.Node)
+		if err != nil {
+			return nil, err
+		}
+		return Encode(ans), nil
+	}
+	return nil, fmt.Errorf("topology: unknown method %q", method)
+}
+
+// greet says hello to nodes that are not members yet, and to members that seem to have changed.
+func (r *reign) greet(st *State, now time.Time) {
+	r.t.mu.Lock()
+	known := make(map[string]Member, len(r.t.discovered))
+	for id, m := range r.t.discovered {
+		known[id] = m
+	}
+	r.t.mu.Unlock()
+	known[r.t.o.NodeID] = r.t.self()
+	for id, m := range st.Members {
+		if _, ok := known[id]; !ok && m.Status != Removed {
+			known[id] = Member{ID: id}
+		}
+	}
+	for id, seen := range known {
+		m, member := st.Members[id]
+		if member && m.Status != Removed && !differs(m, seen, r.status[id].run) || r.t.down(id) {
+			continue
+		}
+		r.due(r.hellos, id, now, time.Second, func() bool { return r.hello(id) })
+	}
+}
+
+// differs reports whether what was seen of a member is not what the state says. Nothing seen is no difference.
+func differs(m, seen Member, run string) bool {
+	return seen.Addr != "" && seen.Addr != m.Addr || seen.RESPAddr != "" && seen.RESPAddr != m.RESPAddr ||
+		seen.HTTPAddr != "" && seen.HTTPAddr != m.HTTPAddr || seen.GossipAddr != "" && seen.GossipAddr != m.GossipAddr ||
+		seen.Zone != "" && seen.Zone != m.Zone || run != "" && run != m.Run || seen.Run != "" && seen.Run != m.Run
+}
+
+// hello asks a node who it is, and makes or keeps it a member if it is one of ours or nobody's.
+func (r *reign) hello(id string) bool {
+	var ans helloAnswer
+	if err := r.call(id, methodHello, struct{}{}, &ans); err != nil || ans.Member.ID != id {
+		r.warnOnce(id, "node does not answer properly", "err", err, "id", ans.Member.ID)
+		return false
+	}
+	st := r.t.State()
+	old, known := st.Members[id]
+	switch {
+	case ans.Cluster != "" && ans.Cluster != st.ClusterID:
+		r.warnOnce(id, "node belongs to another cluster: not taken in", "cluster", ans.Cluster, "ours", st.ClusterID)
+		return false
+	case known && old.Status == Removed && old.Run == ans.Member.Run:
+		return true // drained, not restarted: it is on its way out
+	case ans.Cluster == "":
+		if known && old.Status != Removed && old.Run != ans.Member.Run && id != r.t.o.NodeID {
+			if !r.forget(id) {
+				return false
+			}
+		}
+		if err := r.call(id, methodJoin, joinCall{st.ClusterID}, &struct{}{}); err != nil {
+			r.warnOnce(id, "node does not join", "err", err)
+			return false
+		}
+	}
+	err := r.t.updateMembers(func(st *State) []Member {
+		m := ans.Member
+		m.Status, m.Leaving = Up, ""
+		if old, ok := st.Members[id]; ok && old.Status != Removed {
+			m.Status, m.Leaving = old.Status, old.Leaving
+		}
+		return []Member{m}
+	})
+	if err != nil {
+		r.log.Warn("member not committed", "node", id, "err", err)
+		return false
+	}
+	r.log.Info("member", "node", id, "addr", ans.Member.Addr, "zone", ans.Member.Zone, "known", known)
+	return true
+}
+
+// forget takes a member that has lost its disk out of Raft's configuration: its log and its vote are gone, so it has to
+// come back as a new server.
+func (r *reign) forget(id string) bool {
+	r.log.Warn("member has lost its data: it starts over", "node", id)
+	if err := r.t.changeServer(serverChange{op: remove, id: id}); err != nil {
+		r.log.Warn("raft configuration not changed", "node", id, "err", err)
+		return false
+	}
+	return true
+}
+
+// warnOnce logs a message about a node unless it was the last one about it.
+func (r *reign) warnOnce(id, msg string, args ...any) {
+	r.mu.Lock()
+	repeated := r.warned[id] == msg
+	r.warned[id] = msg
+	r.mu.Unlock()
+	if !repeated {
+		r.log.Warn(msg, append([]any{"node", id}, args...)...)
+	}
+}
+
+// leave is the leader's side of Drain and Handover: it notes the wish, once, and answers how much is left to do.
+func (t *Topology) leave(method, id string) (nodeAnswer, error) {
+	r := t.reign.Load()
+	if r == nil || !t.IsLeader() {
+		return nodeAnswer{Code: codeNotLeader, Leader: t.Leader()}, nil
+	}
+	r.mu.Lock()
+	ready := r.ready
+	r.mu.Unlock()
+	st := t.State()
+	m, ok := st.Members[id]
+	switch {
+	case !ready:
+		return nodeAnswer{Code: codeNotLeader}, nil
+	case !ok:
+		return nodeAnswer{Code: codeUnknown}, nil
+	case m.Status == Removed:
+		return nodeAnswer{Done: true}, nil
+	case method == methodDrain:
+		return t.drainStep(id)
+	}
+	return t.handoverStep(id)
+}
+
+func (t *Topology) drainStep(id string) (nodeAnswer, error) {
+	last := false
+	err := t.updateMembers(func(st *State) []Member {
+		m, others := st.Members[id], 0
+		for _, o := range st.Members {
+			others += boolInt(o.ID != id && o.Status == Up)
+		}
+		if last = others == 0; last || m.Status != Up {
+			return nil
+		}
+		m.Status = Draining
+		return []Member{m}
+	})
+	if err != nil {
+		return nodeAnswer{}, err
+	}
+	if last {
+		return nodeAnswer{Code: codeLast}, nil
+	}
+	return nodeAnswer{Left: holdings(t.State(), id)}, nil
+}
+
+func (t *Topology) handoverStep(id string) (nodeAnswer, error) {
+	err := t.updateMembers(func(st *State) []Member {
+		m := st.Members[id]
+		if m.leaving() {
+			return nil
+		}
+		m.Leaving = m.Run
+		return []Member{m}
+	})
+	if err != nil {
+		return nodeAnswer{}, err
+	}
+	st, left := t.State(), 0
+	for i := range st.Groups {
+		left += boolInt(t.owes(st, &st.Groups[i], id))
+	}
+	if left == 0 && id == t.o.NodeID {
+		t.stepDown()
+	}
+	return nodeAnswer{Done: left == 0, Left: left}, nil
+}
+
+// owes reports whether the group's primary has yet to move away from id, and can.
+func (t *Topology) owes(st *State, g *Group, id string) bool {
+	if g.Primary != id && (g.Primary != "" || !g.Holds(id)) {
+		return false
+	}
+	for _, o := range replicasOf(g) {
+		if m := st.Members[o]; o != id && !t.down(o) && !m.leaving() && m.Status == Up {
+			return len(g.Replicas) > 2 || !t.downAny(g.Replicas)
+		}
+	}
+	return false
+}
+
+func (t *Topology) downAny(ids []string) bool {
+	for _, id := range ids {
+		if t.down(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// stepDown hands the leadership to another voter, if there is one.
+func (t *Topology) stepDown() {
+	servers, ok := t.servers()
+	if !ok || !otherVoter(&view{self: t.o.NodeID, servers: servers, down: nil}) {
+		return
+	}
+	if err := t.raft.raft.LeadershipTransfer().Error(); err != nil {
+		t.log.Warn("leadership not transferred", "err", err)
+	}
+}
+
+// Drain makes a member give up everything it holds and takes it out of the cluster. It returns when that is done; ctx
+// bounds the waiting, not the drain, which goes on. Any node can be asked. ErrLastNode, ErrUnknownNode, ErrNoLeader.
+func (t *Topology) Drain(ctx context.Context, node string) error {
+	if err := t.wish(ctx, methodDrain, node); err != nil {
+		return fmt.Errorf("drain %s: %w", node, err)
+	}
+	return nil
+}
+
+// Handover moves the primaries of a member that is about to stop to other replicas; it keeps its placement. Groups
+// without another live replica stay. If the member leads the Raft group, the leadership is handed over too.
+func (t *Topology) Handover(ctx context.Context, node string) error {
+	if err := t.wish(ctx, methodHandover, node); err != nil {
+		return fmt.Errorf("hand over %s: %w", node, err)
+	}
+	return nil
+}
+
+// wish tells the leader, whoever that is at the moment, again and again until it says that it is done.
+func (t *Topology) wish(ctx context.Context, method, node string) error {
+	tick := time.NewTicker(t.o.Timing.Tick)
+	defer tick.Stop()
+	reached := false
+	for {
+		ans, err := t.askLeader(ctx, method, node)
+		reached = reached || err == nil
+		if err == nil {
+			switch {
+			case ans.Done:
+				return nil
+			case ans.Code == codeUnknown:
+				return ErrUnknownNode
+			case ans.Code == codeLast:
+				return ErrLastNode
+			}
+		}
+		select {
+		case <-ctx.Done():
+			if !reached {
+				return fmt.Errorf("%w: %w", ErrNoLeader, ctx.Err())
+			}
+			return fmt.Errorf("%d groups left: %w", ans.Left, ctx.Err())
+		case <-t.ctx.Done():
+			return ErrClosed
+		case <-tick.C:
+		}
+	}
+}
+
+// askLeader makes one call to the leader. A node that was removed hears no more from Raft, so the members it knows are
+// asked, too.
+func (t *Topology) askLeader(ctx context.Context, method, node string) (nodeAnswer, error) {
+	tried := map[string]bool{}
+	todo := append([]string{t.Leader()}, sortedIDs(t.State().Members)...)
+	for len(todo) > 0 {
+		id := todo[0]
+		todo = todo[1:]
+		if id == "" || tried[id] || t.down(id) {
+			continue
+		}
+		tried[id] = true
+		var ans nodeAnswer
+		cctx, cancel := context.WithTimeout(ctx, applyTimeout+t.o.Timing.Call)
+		err := t.call(cctx, id, method, nodeCall{node}, &ans)
+		cancel()
+		if err == nil && ans.Code != codeNotLeader {
+			return ans, nil
+		}
+		todo = append([]string{ans.Leader}, todo...)
+	}
+	return nodeAnswer{}, ErrNoLeader
+}

@@ -1,0 +1,358 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"hypercache/node/ring"
+)
+
+// reign is one leadership of this node: the controller's volatile memory and the goroutines that carry out its plans.
+// A new leadership starts with a new one, so nothing stale survives.
+type reign struct {
+	t      *Topology
+	ctx    context.Context // ends with the leadership
+	cancel context.CancelFunc
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	ready bool // everything committed before is applied
+	reignGroups
+	epoch     uint64 // the state's epoch that groups[].changed reflects
+	down      map[string]bool
+	since     map[string]time.Time
+	status    map[string]nodeStatus
+	polls     map[string]*errand
+	hellos    map[string]*errand
+	warned    map[string]string // node: what was last said about it
+	server    bool              // a Raft configuration change is under way
+	transfer  time.Time         // when leadership was last offered
+	target    []ring.Placement
+	targetKey string    // what target was computed for
+	wantKey   string    // what it should be computed for
+	wantSince time.Time // since when
+}
+
+// errand is a recurring call to one node.
+type errand struct {
+	busy bool
+	next time.Time
+	wait time.Duration
+}
+
+func newReign(t *Topology) *reign {
+	r := &reign{
+		t: t, log: t.log, down: map[string]bool{}, since: map[string]time.Time{}, status: map[string]nodeStatus{},
+		polls: map[string]*errand{}, hellos: map[string]*errand{}, warned: map[string]string{},
+	}
+	r.ctx, r.cancel = context.WithCancel(t.ctx)
+	t.goRun(func() {
+		for t.raft.raft.Barrier(2*time.Second).Error() != nil {
+			if r.ctx.Err() != nil || t.raft.raft.State() != raft.Leader {
+				return
+			}
+		}
+		r.mu.Lock()
+		r.ready = true
+		r.mu.Unlock()
+		t.kick()
+	})
+	return r
+}
+
+// step looks around, plans, and sets in motion what the plan says. It does not block.
+func (r *reign) step() {
+	st := r.t.State()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ready || r.ctx.Err() != nil {
+		return
+	}
+	now := time.Now()
+	if st.ClusterID == "" {
+		r.found()
+		return
+	}
+	servers, ok := r.t.servers()
+	if !ok {
+		return
+	}
+	r.observe(st, now)
+	r.greet(st, now)
+	r.poll(st, now)
+	r.retarget(st, servers, now)
+	r.execute(plan(st, &view{
+		self: r.t.o.NodeID, now: now, expect: r.t.o.BootstrapExpect, timing: r.t.o.Timing,
+		down: r.down, since: r.since, status: r.status, groups: &r.groups, target: r.target, servers: servers,
+	}))
+}
+
+// found gives a new cluster its identity and its first member.
+func (r *reign) found() {
+	if r.server {
+		return
+	}
+	r.server = true
+	r.t.goRun(func() {
+		id := randomID()
+		_, err := r.t.commit(&command{Found: &founding{ClusterID: id, RF: r.t.o.RF}, Members: []Member{r.t.self()}})
+		if err != nil {
+			r.log.Warn("cluster not founded", "err", err)
+		} else {
+			r.log.Info("cluster founded", "cluster", id)
+		}
+		r.serverDone()
+	})
+}
+
+func (r *reign) serverDone() {
+	r.mu.Lock()
+	r.server = false
+	r.mu.Unlock()
+	r.t.kick()
+}
+
+// observe notes what changed since the last step.
+func (r *reign) observe(st *State, now time.Time) {
+	for id, m := range st.Members {
+		if m.Status == Removed {
+			delete(r.down, id)
+			delete(r.since, id)
+			delete(r.status, id)
+			continue
+		}
+		down := r.t.down(id)
+		if was, known := r.down[id]; !known || was != down {
+			r.down[id], r.since[id] = down, now
+			if down {
+				r.log.Warn("node is down", "node", id)
+				delete(r.status, id)
+			}
+		}
+	}
+	for i := range st.Groups {
+		if g := &st.Groups[i]; g.Epoch > r.epoch || r.groups[i].changed.IsZero() {
+			r.groups[i].changed, r.groups[i].notServing = now, time.Time{}
+		}
+	}
+	r.epoch = st.Epoch
+}
+
+// retarget recomputes where everything belongs once membership has been unchanged for a while. Until it changes again
+// the target stays, however far the moves are.
+func (r *reign) retarget(st *State, servers map[string]server, now time.Time) {
+	key, members := fmt.Sprint(st.RF), []ring.Member(nil)
+	for _, id := range sortedIDs(st.Members) {
+		m := st.Members[id]
+		if _, in := servers[id]; !in || m.Status == Removed {
+			continue
+		}
+		key += fmt.Sprintf(" %q %q %s", id, m.Zone, m.Status)
+		members = append(members, ring.Member{ID: id, Zone: m.Zone, Draining: m.Status != Up})
+	}
+	if key == r.targetKey {
+		r.wantKey = key
+		return
+	}
+	if key != r.wantKey {
+		r.wantKey, r.wantSince = key, now
+	}
+	if st.Groups[0].Term != 0 && now.Sub(r.wantSince) < r.t.o.Timing.Rebalance {
+		return
+	}
+	prev := make([]ring.Placement, ring.Groups)
+	for i := range st.Groups {
+		g := &st.Groups[i]
+		prev[i].Replicas = g.Replicas
+		if g.Next != nil {
+			prev[i].Replicas = g.Next
+		}
+	}
+	r.target, r.targetKey = ring.Assign(prev, members, st.RF), key
+}
+
+// due starts an errand that is not under way: at most one call per node, bounded, on its own goroutine.
+func (r *reign) due(m map[string]*errand, node string, now time.Time, pace time.Duration, run func() bool) {
+	e := m[node]
+	if e == nil {
+		e = &errand{}
+		m[node] = e
+	}
+	if e.busy || now.Before(e.next) {
+		return
+	}
+	e.busy = true
+	r.t.goRun(func() {
+		ok := run()
+		r.mu.Lock()
+		e.busy = false
+		if ok || e.wait == 0 {
+			e.wait = pace
+		} else {
+			e.wait = min(2*e.wait, 5*time.Second)
+		}
+		e.next = now.Add(e.wait)
+		r.mu.Unlock()
+	})
+}
+
+// poll asks the members how their primaries are.
+func (r *reign) poll(st *State, now time.Time) {
+	lists := map[string][]uint16{}
+	moving := st.Groups[0].Term != 0 && st.Groups[0].Run == ""
+	for i := range st.Groups {
+		g := &st.Groups[i]
+		if g.Primary != "" {
+			lists[g.Primary] = append(lists[g.Primary], uint16(i))
+		}
+		moving = moving || g.Learner != "" || g.Next != nil || !r.groups[i].notServing.IsZero()
+	}
+	pace := r.t.o.Timing.Poll
+	if moving {
+		pace = r.t.o.Timing.Tick
+	}
+	for id, m := range st.Members {
+		if m.Status == Removed || r.down[id] {
+			continue
+		}
+		r.due(r.polls, id, now, pace, func() bool {
+			var ans StatusAnswer
+			asked := time.Now()
+			if err := r.call(id, MethodStatus, StatusCall{Groups: lists[id]}, &ans); err != nil {
+				return true // down() decides who is down; ask on at the same pace
+			}
+			r.ingest(id, asked, &ans)
+			return true
+		})
+	}
+}
+
+func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
+	ns := nodeStatus{asked: asked, run: ans.Run, groups: make(map[uint16]GroupStatus, len(ans.Groups))}
+	for _, g := range ans.Groups {
+		ns.groups[g.Group] = g
+	}
+	st := r.t.State()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status[node] = ns
+	for i := range st.Groups {
+		g, gv := &st.Groups[i], &r.groups[i]
+		if g.Primary != node || !asked.After(gv.changed) || g.Epoch > r.epoch {
+			continue
+		}
+		gs, ok := ns.groups[uint16(i)]
+		switch {
+		case ok && gs.Serving && gs.Term == g.Term:
+			gv.notServing, gv.tries = time.Time{}, 0
+		case gv.notServing.IsZero():
+			gv.notServing = asked
+		}
+	}
+	r.t.kick()
+}
+
+// call makes one bounded call; this node answers its own Prefix calls without the network.
+func (r *reign) call(node, method string, in, out any) error {
+	ctx, cancel := context.WithTimeout(r.ctx, r.t.o.Timing.Call)
+	defer cancel()
+	return r.t.call(ctx, node, method, in, out)
+}
+
+// execute sets a plan in motion.
+func (r *reign) execute(a actions) {
+	if len(a.elect) > 0 {
+		for _, e := range a.elect {
+			r.groups[e.group].busy = true
+		}
+		r.t.goRun(func() { r.elect(a.elect) })
+	}
+	if len(a.retire) > 0 {
+		r.t.goRun(func() { r.retire(a.retire) })
+	}
+	if len(a.changes) > 0 {
+		for _, ch := range a.changes {
+			r.groups[ch.Group].busy = true
+		}
+		r.t.goRun(func() { r.change(a.changes) })
+	}
+	if a.server != nil && !r.server {
+		r.server = true
+		r.t.goRun(func() {
+			if err := r.t.changeServer(*a.server); err != nil {
+				r.log.Warn("raft configuration not changed", "node", a.server.id, "err", err)
+			}
+			r.serverDone()
+		})
+	}
+	if a.transfer && time.Since(r.transfer) > time.Second {
+		r.transfer = time.Now()
+		r.t.goRun(func() {
+			if err := r.t.raft.raft.LeadershipTransfer().Error(); err != nil {
+				r.log.Warn("leadership not transferred", "err", err)
+			}
+		})
+	}
+}
+
+func (r *reign) change(changes []groupChange) {
+	if _, err := r.t.commit(&command{Groups: changes}); err != nil {
+		r.log.Warn("change not committed", "groups", len(changes), "err", err)
+	}
+	r.mu.Lock()
+	for _, ch := range changes {
+		r.groups[ch.Group].busy = false
+	}
+	r.mu.Unlock()
+	r.t.kick()
+}
+
+// retire takes drained members out.
+func (r *reign) retire(ids []string) {
+	err := r.t.updateMembers(func(st *State) (out []Member) {
+		for _, id := range ids {
+			if m := st.Members[id]; m.Status == Draining && holdings(st, id) == 0 {
+				m.Status = Removed
+				r.log.Info("node drained and removed", "node", id)
+				out = append(out, m)
+			}
+		}
+		return out
+	})
+	if err != nil {
+		r.log.Warn("drained nodes not removed", "err", err)
+	}
+}
+
+// changeServer makes one change of Raft's configuration.
+func (t *Topology) changeServer(c serverChange) error {
+	id, addr, wait := raft.ServerID(c.id), raft.ServerAddress(c.addr), 2*time.Second
+	switch c.op {
+	case addNonvoter:
+		return t.raft.raft.AddNonvoter(id, addr, 0, wait).Error()
+	case addVoter:
+		return t.raft.raft.AddVoter(id, addr, 0, wait).Error()
+	case demote:
+		return t.raft.raft.DemoteVoter(id, 0, wait).Error()
+	default:
+		return t.raft.raft.RemoveServer(id, 0, wait).Error()
+	}
+}
+
+// servers reads Raft's configuration.
+func (t *Topology) servers() (map[string]server, bool) {
+	f := t.raft.raft.GetConfiguration()
+	if f.Error() != nil {
+		return nil, false
+	}
+	out := map[string]server{}
+	for _, s := range f.Configuration().Servers {
+		out[string(s.ID)] = server{voter: s.Suffrage == raft.Voter, addr: string(s.Address)}
+	}
+	return out, true
+}

@@ -1,0 +1,114 @@
+package topology
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// maxVoters bounds the Raft voters: five survive two failures, more only make commits slower.
+const maxVoters = 5
+
+func sortedIDs[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// planServers brings Raft's configuration closer to the members: all of them follow, an odd number votes.
+func (a *actions) planServers(st *State, v *view) {
+	for _, id := range sortedIDs(st.Members) {
+		m := st.Members[id]
+		s, in := v.servers[id]
+		if m.Status == Removed || in && s.addr == m.Addr {
+			continue
+		}
+		op := addNonvoter
+		if s.voter {
+			op = addVoter
+		}
+		a.server = &serverChange{op, id, m.Addr}
+		return
+	}
+	for _, id := range sortedIDs(v.servers) {
+		if m, ok := st.Members[id]; (!ok || m.Status == Removed) && st.ClusterID != "" {
+			if id == v.self {
+				a.transfer = a.transfer || len(st.Members) > 0 && otherVoter(v)
+				continue
+			}
+			a.server = &serverChange{remove, id, ""}
+			return
+		}
+	}
+	a.planVoters(st, v)
+}
+
+func (a *actions) planVoters(st *State, v *view) {
+	want := wantedVoters(st, v)
+	for _, id := range want {
+		if s := v.servers[id]; !s.voter {
+			a.server = &serverChange{addVoter, id, s.addr}
+			return
+		}
+	}
+	if len(want) == 0 {
+		return
+	}
+	for _, id := range sortedIDs(v.servers) {
+		if !v.servers[id].voter || slices.Contains(want, id) {
+			continue
+		}
+		if id == v.self {
+			a.transfer = a.transfer || otherVoter(v)
+			continue
+		}
+		a.server = &serverChange{demote, id, ""}
+		return
+	}
+}
+
+// wantedVoters chooses the voters: the largest odd number of members up to maxVoters, spread over zones, those who vote
+// already first. A new member has to be up for a while; a voter has to be down for long to lose its place.
+func wantedVoters(st *State, v *view) []string {
+	var candidates []string
+	members := 0
+	for _, id := range sortedIDs(st.Members) {
+		s, in := v.servers[id]
+		if !in || st.Members[id].Status != Up {
+			continue
+		}
+		members++
+		founding := st.Groups[0].Term == 0
+		if s.voter || !v.down[id] && (founding || v.now.Sub(v.since[id]) >= v.timing.VoterDelay) {
+			candidates = append(candidates, id)
+		}
+	}
+	n := min(members, maxVoters)
+	n -= 1 - n%2
+	if n < 1 || len(candidates) < n {
+		return candidates // not enough that are settled: take those there are, one by one
+	}
+	zones := map[string]int{}
+	var want []string
+	for len(want) < n {
+		best := slices.MinFunc(candidates, func(x, y string) int {
+			return cmp.Or(
+				cmp.Compare(longDown(v, x), longDown(v, y)),
+				cmp.Compare(zones[st.Members[x].Zone], zones[st.Members[y].Zone]),
+				-cmp.Compare(boolInt(v.servers[x].voter), boolInt(v.servers[y].voter)),
+				-cmp.Compare(boolInt(x == v.self), boolInt(y == v.self)),
+				cmp.Compare(x, y))
+		})
+		want = append(want, best)
+		zones[st.Members[best].Zone]++
+		candidates = slices.DeleteFunc(candidates, func(id string) bool { return id == best })
+	}
+	return want
+}
+
+func longDown(v *view, id string) int {
+	return boolInt(v.down[id] && v.now.Sub(v.since[id]) > 10*v.timing.VoterDelay)
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
