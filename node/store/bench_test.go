@@ -188,4 +188,3 @@ func resident() int64 {
 	}
 	return 0
 }
-

@@ -140,6 +140,8 @@ func (h *pageHeap) giveBack(c *chunk) {
 		h.empty++
 	} else if c.dirty < dirtyLimit {
 		return
+	} else {
+		adviseSmall(c.mem) // else the kernel may fill the holes again to make huge pages
 	}
 	c.dirty = 0
 	for p := 0; p < chunkPages; {
@@ -157,6 +159,9 @@ func (h *pageHeap) giveBack(c *chunk) {
 
 func (h *pageHeap) addChunk() {
 	mem := mustMap(chunkPages)
+	if len(h.order) > 0 { // a small node keeps to small pages
+		adviseHuge(mem)
+	}
 	c := &chunk{mem: mem, base: addr(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))), free: chunkPages}
 	id := slices.Index(h.chunks, nil)
 	if id < 0 {
