@@ -1,0 +1,12 @@
+//go:build !unix
+
+package vfs
+
+import (
+	"errors"
+	"os"
+)
+
+func tryLock(*os.File) error { return errors.ErrUnsupported }
+
+func isHeld(error) bool { return false }
