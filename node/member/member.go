@@ -119,7 +119,7 @@ type Node struct {
 	mu       sync.Mutex
 	watchers []func([]Member)
 	streams  map[*eventStream]struct{}
-	tagMu    sync.Mutex // one change of tags at a time
+	tagMu    sync.Mutex    // one change of tags at a time
 	changed  chan struct{} // capacity 1: there is something to tell watchers
 }
 
