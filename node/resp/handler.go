@@ -32,6 +32,7 @@ type ConnInfo struct {
 	ID                    uint64
 	RemoteAddr, LocalAddr string
 	TLS                   bool
+	Loop                  int // number of the event loop that feeds the session, from 1; 0 if a goroutine of its own does
 }
 
 // Limits bounds what one session may take. Zero fields mean the default.

@@ -96,6 +96,10 @@ func (s *Session) RemoteAddr() string { return s.info.RemoteAddr }
 // LocalAddr returns the host:port that the client reached.
 func (s *Session) LocalAddr() string { return s.info.LocalAddr }
 
+// Loop returns the index of the event loop that feeds the session, as RoundHandler counts them; -1 if a goroutine of
+// its own does.
+func (s *Session) Loop() int { return s.info.Loop - 1 }
+
 // TLS says whether the connection is encrypted.
 func (s *Session) TLS() bool { return s.info.TLS }
 
