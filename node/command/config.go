@@ -65,15 +65,17 @@ func (c *Config) OnSet(name string, hook func(value string) error) {
 	c.hooks[name] = hook
 }
 
-// match returns the parameters that a pattern of CONFIG GET names.
+// match returns the parameters that an argument of CONFIG GET names: by a pattern, or by one name, which is returned as
+// it was written.
 func (c *Config) match(pattern string) []string {
 	var names []string
 	if !strings.ContainsAny(pattern, "[*?") {
-		if findParam(pattern) != nil {
+		if findParam(strings.ToLower(pattern)) != nil {
 			names = append(names, pattern)
 		}
 		return names
 	}
+	pattern = strings.ToLower(pattern)
 	for _, p := range params {
 		if matchGlob([]byte(pattern), []byte(p.name)) {
 			names = append(names, p.name)
@@ -150,7 +152,7 @@ func runConfigGet(c *ConnCtx) {
 	config := c.Server.Config()
 	var names []string
 	for _, pattern := range c.Args[2:] {
-		for _, name := range config.match(strings.ToLower(string(pattern))) {
+		for _, name := range config.match(string(pattern)) {
 			if !slices.Contains(names, name) {
 				names = append(names, name)
 			}
@@ -159,13 +161,13 @@ func runConfigGet(c *ConnCtx) {
 	c.W.Map(len(names))
 	for _, name := range names {
 		c.W.BulkString(name)
-		c.W.BulkString(config.Get(name))
+		c.W.BulkString(config.Get(strings.ToLower(name)))
 	}
 }
 
 func runConfigSet(c *ConnCtx) {
 	if len(c.Args)%2 != 0 {
-		c.W.Error(ArityError(c.Spec))
+		c.W.Error(errSyntax)
 		return
 	}
 	if err := c.Server.Config().set(c.Args[2:]); err != nil {
@@ -267,6 +269,9 @@ func parseMemory(s string) (int64, bool) {
 			s, factor = number, u.factor
 			break
 		}
+	}
+	if s == "" {
+		return 0, true // as strtoull has it
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/factor {

@@ -109,8 +109,8 @@ func (c *Ctx) ttl(base int64, seconds bool) {
 	c.W.Int(left)
 }
 
-// roundSeconds rounds half up, and like Redis lets the sum wrap at the end of time.
-func roundSeconds(ms int64) int64 { return (ms + 500) / 1000 }
+// roundSeconds rounds a time that is not negative half up.
+func roundSeconds(ms int64) int64 { return int64((uint64(ms) + 500) / 1000) }
 
 func runPersist(c *Ctx) {
 	key := c.Args[1]

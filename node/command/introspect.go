@@ -76,7 +76,7 @@ func runCommandInfo(c *ConnCtx) {
 			d.info.write(c.W)
 			continue
 		}
-		c.W.NullArray()
+		c.W.Null()
 	}
 }
 
@@ -161,7 +161,7 @@ func hasOption(args [][]byte, name string) bool {
 	return false
 }
 
-// runCommandList lists subcommands too when it filters, as Redis does.
+// runCommandList lists commands and subcommands.
 func runCommandList(c *ConnCtx) {
 	keep := func(string) bool { return true }
 	switch {
@@ -191,7 +191,7 @@ func runCommandList(c *ConnCtx) {
 			}
 		}
 	}
-	c.W.Set(len(names))
+	c.W.Array(len(names))
 	for _, n := range names {
 		c.W.BulkString(n)
 	}

@@ -55,8 +55,12 @@ func start(ctx context.Context, path, dir string, extra []string) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
+	bus, err := freePort() // the default, port+10000, may be out of range
+	if err != nil {
+		return nil, err
+	}
 	args := append([]string{"--port", strconv.Itoa(port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1",
-		"--dir", dir, "--cluster-port", "0"}, extra...)
+		"--dir", dir, "--cluster-port", strconv.Itoa(bus)}, extra...)
 	cmd := exec.CommandContext(ctx, path, args...)
 	var log bytes.Buffer
 	cmd.Stdout = &log

@@ -1,0 +1,248 @@
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hypercache/node/resp"
+	"hypercache/node/ring"
+	"hypercache/node/store"
+)
+
+// harness is a node with one shard: the least that can serve the commands over TCP. Every effect is applied to a second
+// shard, the replica.
+type harness struct {
+	t       *testing.T
+	cluster bool
+	config  *Config
+	now     func() int64
+
+	mu       sync.Mutex
+	shard    *store.Shard
+	replica  *store.Shard
+	clients  []*Client
+	conns    map[uint64]net.Conn
+	commands int
+}
+
+func newHarness(t *testing.T, cluster bool) *harness {
+	return &harness{
+		t: t, cluster: cluster, config: NewConfig(), now: func() int64 { return time.Now().UnixMilli() },
+		shard: store.New(store.Options{}).Shard(0), replica: store.New(store.Options{}).Shard(0),
+		conns: map[uint64]net.Conn{},
+	}
+}
+
+// listen serves on an ephemeral port until the test ends.
+func (h *harness) listen() func() (net.Conn, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for id := uint64(1); ; id++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { h.serve(c, id) })
+		}
+	})
+	h.t.Cleanup(func() {
+		l.Close()
+		h.mu.Lock()
+		for _, c := range h.conns {
+			c.Close()
+		}
+		h.mu.Unlock()
+		wg.Wait()
+	})
+	return func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }
+}
+
+// testConn is one connection's Conn.
+type testConn struct {
+	client *Client
+	proto  int
+	closed bool
+}
+
+func (c *testConn) Client() *Client    { return c.client }
+func (c *testConn) SetProto(proto int) { c.proto = proto }
+func (c *testConn) CloseAfterReply()   { c.closed = true }
+
+func (h *harness) open(id uint64, addr, laddr string) *testConn {
+	c := &testConn{client: NewClient(id, addr, laddr, -1, h.now()), proto: 2}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clients = append(h.clients, c.client)
+	return c
+}
+
+func (h *harness) serve(nc net.Conn, id uint64) {
+	c := h.open(id, nc.RemoteAddr().String(), nc.LocalAddr().String())
+	h.mu.Lock()
+	h.conns[id] = nc
+	h.mu.Unlock()
+	defer func() {
+		nc.Close()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.conns, id)
+		h.clients = slices.DeleteFunc(h.clients, func(cl *Client) bool { return cl == c.client })
+	}()
+	r := bufio.NewReader(nc)
+	for !c.closed {
+		args, err := readCommand(r)
+		if err != nil {
+			return
+		}
+		if _, err := nc.Write(h.exec(c, args)); err != nil {
+			return
+		}
+	}
+}
+
+func readCommand(r *bufio.Reader) ([][]byte, error) {
+	number := func(kind byte) (int, error) {
+		line, err := r.ReadString('\n')
+		if err != nil || line[0] != kind {
+			return 0, errors.Join(err, fmt.Errorf("bad line %q", line))
+		}
+		return strconv.Atoi(strings.TrimRight(line[1:], "\r\n"))
+	}
+	n, err := number('*')
+	if err != nil {
+		return nil, err
+	}
+	args := make([][]byte, n)
+	for i := range args {
+		size, err := number('$')
+		if err != nil {
+			return nil, err
+		}
+		args[i] = make([]byte, size+2)
+		if _, err := io.ReadFull(r, args[i]); err != nil {
+			return nil, err
+		}
+		args[i] = args[i][:size]
+	}
+	return args, nil
+}
+
+// exec runs one command and returns its reply.
+func (h *harness) exec(c *testConn, args [][]byte) []byte {
+	w := &resp.Writer{Proto: c.proto}
+	spec, errText := Resolve(args)
+	if spec == nil || errText != "" {
+		w.Error(errText)
+		return w.Buf
+	}
+	if spec.Scope == ScopeConn {
+		(&ConnCtx{Spec: spec, Args: args, W: w, Conn: c, Server: h, Now: h.now()}).Run()
+		return w.Buf
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commands++
+	if spec.Scope == ScopeKey && h.cluster {
+		keys := Keys(spec, args, nil)
+		for _, k := range keys {
+			if ring.Slot(args[k]) != ring.Slot(args[keys[0]]) {
+				w.Error("CROSSSLOT Keys in request don't hash to the same slot")
+				return w.Buf
+			}
+		}
+	}
+	fx := &Effects{}
+	ctx := &Ctx{Spec: spec, Args: args, Shard: h.shard, Now: h.now(), W: w, FX: fx}
+	if spec.Scope == ScopeKey {
+		ctx.Run()
+	} else {
+		ctx.RunPart()
+	}
+	if !spec.Write && fx.N > 0 {
+		h.t.Errorf("%q is no write and has effects %q", args, fx.Buf)
+	}
+	if err := Apply(h.replica, fx.Buf); err != nil {
+		h.t.Errorf("%.200q: %v in %.200q", args, err, fx.Buf)
+	}
+	return w.Buf
+}
+
+func (h *harness) EachClient(yield func(*Client) bool) {
+	h.mu.Lock()
+	clients := slices.Clone(h.clients)
+	h.mu.Unlock()
+	for _, c := range clients {
+		if !yield(c) {
+			return
+		}
+	}
+}
+
+func (h *harness) KillClient(id uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.conns[id]; c != nil {
+		c.Close()
+	}
+}
+
+func (h *harness) Info(section string, add func(field, value string)) {
+	if section == "cluster" {
+		enabled := "0"
+		if h.cluster {
+			enabled = "1"
+		}
+		add("cluster_enabled", enabled)
+	}
+}
+func (h *harness) Config() *Config      { return h.config }
+func (h *harness) ResetStats()          {}
+func (h *harness) ClusterEnabled() bool { return h.cluster }
+func (h *harness) Cluster() *ClusterView {
+	return &ClusterView{Epoch: 1, OK: true, Nodes: []ClusterNode{{ID: "n1", Host: "127.0.0.1", Port: 8080, BusPort: 7373,
+		Health: "online"}}, Ranges: []ClusterRange{{Last: ring.Slots - 1}}}
+}
+func (h *harness) CountKeysInSlot(slot uint16) int { return len(h.KeysInSlot(slot, 1<<30)) }
+func (h *harness) KeysInSlot(slot uint16, max int) (keys [][]byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shard.Range(func(r store.Ref) bool {
+		if len(keys) < max && ring.Slot(r.Key()) == slot {
+			keys = append(keys, bytes.Clone(r.Key()))
+		}
+		return true
+	})
+	return keys
+}
+
+// contents is a shard as text, in order of key.
+func contents(s *store.Shard) []string {
+	var out []string
+	s.Range(func(r store.Ref) bool {
+		out = append(out, fmt.Sprintf("%q=%q@%d", r.Key(), r.Value(), r.ExpireAt()))
+		return true
+	})
+	slices.Sort(out)
+	return out
+}
+
+func (h *harness) checkReplica() {
+	h.t.Helper()
+	if p, r := contents(h.shard), contents(h.replica); !slices.Equal(p, r) {
+		h.t.Errorf("replica differs after the effects:\nprimary %q\nreplica %q", p, r)
+	}
+}
