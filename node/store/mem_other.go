@@ -20,7 +20,3 @@ func mapMemory(n int) ([]byte, error) {
 func unmapMemory(b []byte) { held.Delete(unsafe.SliceData(b)) }
 
 func releaseMemory([]byte) {}
-
-func adviseHuge([]byte) {}
-
-func adviseSmall([]byte) {}

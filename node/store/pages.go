@@ -11,7 +11,7 @@ import (
 
 const (
 	pageSize   = 4096
-	chunkPages = 4096           // 16 MiB: one mapping
+	chunkPages = 1024           // 4 MiB: one mapping; giving a larger one back takes the kernel a millisecond
 	maxRun     = 256            // pages; a longer run has a mapping of its own
 	runBins    = maxRun + 2     // by length; the last one takes every run beyond maxRun
 	noPage     = ^uint32(0)     // end of a bin's list
@@ -27,7 +27,7 @@ type addr uintptr
 // addresses in Go's heap.
 func (a addr) ptr() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&a)) }
 
-// pageHeap hands out runs of pages to all shards of a DB. It maps chunks of 16 MiB, keeps the free runs in bins by
+// pageHeap hands out runs of pages to all shards of a DB. It maps chunks of 4 MiB, keeps the free runs in bins by
 // length, joins neighbours when they are freed, and gives memory back to the kernel. It is safe for concurrent use.
 type pageHeap struct {
 	mu     sync.Mutex
@@ -140,8 +140,6 @@ func (h *pageHeap) giveBack(c *chunk) {
 		h.empty++
 	} else if c.dirty < dirtyLimit {
 		return
-	} else {
-		adviseSmall(c.mem) // else the kernel may fill the holes again to make huge pages
 	}
 	c.dirty = 0
 	for p := 0; p < chunkPages; {
@@ -159,9 +157,6 @@ func (h *pageHeap) giveBack(c *chunk) {
 
 func (h *pageHeap) addChunk() {
 	mem := mustMap(chunkPages)
-	if len(h.order) > 0 { // a small node keeps to small pages
-		adviseHuge(mem)
-	}
 	c := &chunk{mem: mem, base: addr(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))), free: chunkPages}
 	id := slices.Index(h.chunks, nil)
 	if id < 0 {

@@ -17,7 +17,8 @@ func cpuTime(t *testing.T) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-func TestNoOperationOnAMillionKeysTakesLong(t *testing.T) {
+func TestNoOperationOnALargeShardTakesLong(t *testing.T) {
+	const keys = 250_000 // as many as a node with 64 M keys has in each shard
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	s := newDB(t, Options{}).Shard(0)
@@ -25,7 +26,7 @@ func TestNoOperationOnAMillionKeysTakesLong(t *testing.T) {
 	worst := func(what string, op func(i int, key []byte)) {
 		var most time.Duration
 		slow := 0
-		for i := range 1_000_000 {
+		for i := range keys {
 			k := keyOf(key, i)
 			begin := cpuTime(t)
 			op(i, k)
@@ -35,13 +36,13 @@ func TestNoOperationOnAMillionKeysTakesLong(t *testing.T) {
 				slow++
 			}
 		}
-		t.Logf("1 M x %s on one shard: worst %v, %d above 1 ms", what, most, slow)
+		t.Logf("%d x %s on one shard: worst %v, %d above 1 ms", keys, what, most, slow)
 		if slow > 20 { // the collector may borrow the thread for a moment
 			t.Errorf("%s took more than a millisecond %d times", what, slow)
 		}
 	}
 	worst("set new", func(i int, k []byte) { s.Set(k, k, int64(i&1)<<40) })
-	if s.index.depth < 10 {
+	if s.index.depth < 8 {
 		t.Errorf("the index has depth %d only", s.index.depth)
 	}
 	worst("change size", func(i int, k []byte) { s.Set(k, append(k, 'x', 'y', 'z'), int64(i&1)<<40) })

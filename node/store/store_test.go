@@ -47,7 +47,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 func TestUsedGoesBackToZeroAndFollowsWhatIsReserved(t *testing.T) {
 	for _, size := range []int{0, 16, 100, 700, 3000, 9000} {
 		db := newDB(t, Options{})
-		n := min(400_000, 60<<20/(size+30))
+		n := min(200_000, 24<<20/(size+30))
 		value := make([]byte, size)
 		key := make([]byte, 16)
 		for i := range n {
@@ -56,7 +56,7 @@ func TestUsedGoesBackToZeroAndFollowsWhatIsReserved(t *testing.T) {
 		}
 		used, reserved := db.Used(), db.Reserved()
 		data := int64(n * (16 + size))
-		if used < data || used > reserved+ring.Groups*pageSize || float64(reserved) > 1.08*float64(used)+ring.Groups*40_000 {
+		if used < data || used > reserved+ring.Groups*pageSize || float64(reserved) > 1.08*float64(used)+ring.Groups*36_000 {
 			t.Errorf("size %d: data %d, used %d, reserved %d", size, data, used, reserved)
 		}
 		var sum int64
