@@ -21,12 +21,19 @@ type cluster struct {
 	specs []Spec
 }
 
+// handedOut are the ports that tests of this run already have; tests run one after the other.
+var handedOut = map[int]bool{}
+
 // freePort finds a port that a restarted node gets again: below the range that the kernel hands out to connections, where
 // one of our own questions to a node may sit.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
+		if handedOut[port] {
+			continue
+		}
+		handedOut[port] = true
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue

@@ -68,23 +68,26 @@ func identify(pid int) (Process, error) {
 		return Process{}, fmt.Errorf("read boot id: %w", err)
 	}
 	p := Process{PID: pid, Boot: strings.TrimSpace(string(boot))}
-	_, p.Started, _ = stat(pid)
+	_, p.Started = stat(pid)
 	return p, nil
 }
 
-// stat returns state letter and start time of a process.
-func stat(pid int) (state, started string, ok bool) {
+// stat returns whether a process still has a thread that is not finished, and its start time; none if there is no such process.
+func stat(pid int) (runs bool, started string) {
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
-		return "", "", false
+		return false, ""
 	}
 	// The second field is the name in parentheses and may hold anything; fields count from behind it.
 	_, rest, found := bytes.Cut(data[bytes.LastIndexByte(data, '(')+1:], []byte(") "))
 	fields := bytes.Fields(rest)
 	if !found || len(fields) < 20 {
-		return "", "", false
+		return false, ""
 	}
-	return string(fields[0]), string(fields[19]), true
+	state, threads := string(fields[0]), string(fields[17])
+	// The first thread of a killed process is a zombie at once, while the others may still hold its ports.
+	runs = state != "X" && (state != "Z" || threads != "1" && threads != "0")
+	return runs, string(fields[19])
 }
 
 // Alive reports whether exactly this process still runs. A zombie does not.
@@ -96,8 +99,8 @@ func (p Process) Alive() bool {
 	if err != nil || now != p {
 		return false
 	}
-	state, _, ok := stat(p.PID)
-	return ok && state != "Z" && state != "X"
+	runs, _ := stat(p.PID)
+	return runs
 }
 
 // stop asks the process to end and kills it after grace. It returns when the process is gone; forced tells that it had to
