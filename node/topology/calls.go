@@ -62,7 +62,8 @@ type FenceReply struct {
 	// HeadTerm and HeadSeq are the position of the last record in the replica's log.
 	HeadTerm uint64 `json:"head_term"`
 	HeadSeq  uint64 `json:"head_seq"`
-	// Voter: the log holds everything this replica ever acknowledged. False after an unclean stop of the machine.
+	// Voter: the log holds everything this replica ever acknowledged. False after an unclean stop of the machine, and
+	// on an empty disk, which cannot know what was there before. A group's first election does not ask for it.
 	Voter bool `json:"voter"`
 	// LeaseMillis is how long, from now, a primary of an older term may still rely on what this replica granted.
 	LeaseMillis uint64 `json:"lease_ms"`

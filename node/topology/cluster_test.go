@@ -419,6 +419,60 @@ func TestThreeNodesFoundOneClusterAndSurviveADeadPrimary(t *testing.T) {
 	f.checkNothingLost(f.node(l).top.State())
 }
 
+func TestNothingIsCommittedWhileNothingChanges(t *testing.T) {
+	f := newFabric(t)
+	ids := f.three()
+	top := f.node(f.leader()).top
+	r := top.reign.Load()
+	asked := func(id string) time.Time {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.status[id].asked
+	}
+	index := top.raft.raft.LastIndex()
+	for range 10 { // polls of every node
+		for _, id := range ids {
+			last := asked(id)
+			f.eventually("another poll", func() bool { return asked(id).After(last) })
+		}
+	}
+	if now := top.raft.raft.LastIndex(); now != index {
+		t.Errorf("the log grew from %d to %d", index, now)
+	}
+}
+
+func TestAStateIsRestoredFromItsSnapshot(t *testing.T) {
+	f := newFabric(t)
+	n := f.start("n1", 1)
+	f.eventually("serves", func() bool { return f.served("n1", 1) })
+	if err := n.top.raft.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	want := n.top.State()
+	f.kill("n1")
+	f.start("n1", 1)
+	f.eventually("serves again", func() bool { return f.served("n1", 1) })
+	if st := f.node("n1").top.State(); st.ClusterID != want.ClusterID || st.Epoch <= want.Epoch || st.Groups[5].Term != 2 {
+		t.Errorf("epoch %d, term %d", st.Epoch, st.Groups[5].Term)
+	}
+}
+
+func TestADirectoryOfAnotherNodeIsRefused(t *testing.T) {
+	f := newFabric(t)
+	f.start("n1", 1)
+	f.eventually("the identity is kept", func() bool { return f.node("n1").top.cluster() != "" })
+	f.kill("n1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	top, err := Open(Options{NodeID: "n2", DataDir: f.disks["n1"].dir, Stream: tcpStream{l}, Network: &fakeNode{f: f, id: "n2"}})
+	if err == nil {
+		t.Errorf("opened; close: %v", top.Close())
+	}
+}
+
 func TestADeadLeaderThatHeldPrimariesIsReplaced(t *testing.T) {
 	f := newFabric(t)
 	ids := f.three()

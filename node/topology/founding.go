@@ -14,10 +14,6 @@ type grant struct {
 	until time.Time
 }
 
-type grantCall struct {
-	Node string `json:"node"`
-}
-
 type grantAnswer struct {
 	Granted bool `json:"granted"`
 	Bound   bool `json:"bound"` // it belongs to a cluster already
@@ -58,7 +54,7 @@ func (t *Topology) askGrants(ids []string, n int) {
 	for _, id := range ids {
 		t.goRun(func() {
 			var a grantAnswer
-			if err := t.call(ctx, id, methodGrant, grantCall{t.o.NodeID}, &a); err != nil {
+			if err := t.call(ctx, id, methodGrant, struct{}{}, &a); err != nil {
 				t.log.Info("no answer about founding a cluster", "node", id, "err", err)
 			}
 			answers <- a
@@ -85,16 +81,16 @@ func (t *Topology) askGrants(ids []string, n int) {
 	}
 }
 
-func (t *Topology) handleGrant(c grantCall) grantAnswer {
+func (t *Topology) handleGrant(from string) grantAnswer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.fresh || t.identity.ClusterID != "" {
 		return grantAnswer{Bound: true}
 	}
 	now := time.Now()
-	if t.grant.to != c.Node && now.Before(t.grant.until) {
+	if t.grant.to != from && now.Before(t.grant.until) {
 		return grantAnswer{}
 	}
-	t.grant = grant{to: c.Node, until: now.Add(grantTime)}
+	t.grant = grant{to: from, until: now.Add(grantTime)}
 	return grantAnswer{Granted: true}
 }

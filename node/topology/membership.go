@@ -42,11 +42,7 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 	case methodHello:
 		return Encode(helloAnswer{Member: t.self(), Cluster: t.cluster()}), nil
 	case methodGrant:
-		var c grantCall
-		if err := Decode(payload, &c); err != nil {
-			return nil, err
-		}
-		return Encode(t.handleGrant(c)), nil
+		return Encode(t.handleGrant(from)), nil
 	case methodJoin:
 		var c joinCall
 		if err := Decode(payload, &c); err != nil {
@@ -240,16 +236,7 @@ func (t *Topology) owes(st *State, g *Group, id string) bool {
 	}
 	for _, o := range replicasOf(g) {
 		if m := st.Members[o]; o != id && !t.down(o) && !m.leaving() && m.Status == Up {
-			return len(g.Replicas) > 2 || !t.downAny(g.Replicas)
-		}
-	}
-	return false
-}
-
-func (t *Topology) downAny(ids []string) bool {
-	for _, id := range ids {
-		if t.down(id) {
-			return true
+			return majority(g.Replicas, func(r string) bool { return !t.down(r) })
 		}
 	}
 	return false
@@ -276,7 +263,8 @@ func (t *Topology) Drain(ctx context.Context, node string) error {
 }
 
 // Handover moves the primaries of a member that is about to stop to other replicas; it keeps its placement. Groups
-// without another live replica stay. If the member leads the Raft group, the leadership is handed over too.
+// without another live replica stay. If the member leads the Raft group, the leadership is handed over too. The member
+// gets primaries again when its process has been replaced, not before.
 func (t *Topology) Handover(ctx context.Context, node string) error {
 	if err := t.wish(ctx, methodHandover, node); err != nil {
 		return fmt.Errorf("hand over %s: %w", node, err)

@@ -50,17 +50,27 @@ func (a *actions) planVoters(st *State, v *view) {
 	if len(want) == 0 {
 		return
 	}
+	var extra []string
 	for _, id := range sortedIDs(v.servers) {
-		if !v.servers[id].voter || slices.Contains(want, id) {
-			continue
+		if v.servers[id].voter && !slices.Contains(want, id) {
+			extra = append(extra, id)
 		}
-		if id == v.self {
-			a.transfer = a.transfer || otherVoter(v)
-			continue
-		}
-		a.server = &serverChange{demote, id, ""}
+	}
+	if len(extra) == 0 {
 		return
 	}
+	// Those who are going or cannot vote first: between two changes the rest has to have a majority.
+	id := slices.MaxFunc(extra, func(x, y string) int {
+		return cmp.Or(
+			cmp.Compare(boolInt(v.down[x]), boolInt(v.down[y])),
+			cmp.Compare(boolInt(st.Members[x].Status != Up), boolInt(st.Members[y].Status != Up)),
+			cmp.Compare(y, x))
+	})
+	if id == v.self {
+		a.transfer = a.transfer || otherVoter(v)
+		return
+	}
+	a.server = &serverChange{demote, id, ""}
 }
 
 // wantedVoters chooses the voters: the largest odd number of members up to maxVoters, spread over zones, those who vote
