@@ -133,16 +133,11 @@ func (c *clients) answer(op *operation) {
 	}
 }
 
-// final invokes one write and one read per key and repeats each until it succeeds.
-func (c *clients) final() {
+// final invokes one operation per key and repeats each until it succeeds.
+func (c *clients) final(write bool) {
 	for k := range uint8(keys) {
-		c.repeat(true, k)
+		c.repeat(write, k)
 	}
-	c.w.after(second, func() {
-		for k := range uint8(keys) {
-			c.repeat(false, k)
-		}
-	})
 }
 
 func (c *clients) repeat(write bool, key uint8) {
@@ -174,7 +169,7 @@ func (c *clients) missing() (n int) {
 			n++
 		}
 	}
-	return n + 2*keys - len(c.pending)
+	return n
 }
 
 // verifyAll looks for every acknowledged append in the last lists read.

@@ -18,13 +18,14 @@ type faults struct {
 
 func (f *faults) build(w *world) {
 	f.w = w
-	f.until = w.now + w.between(3*second, 10*second)
-	f.pause = w.between(50*millisecond, 800*millisecond)
+	f.until = w.now + w.between(2*second, 6*second)
+	f.pause = w.between(15*millisecond, 500*millisecond)
 	all := []func(*faults){
 		(*faults).crash, (*faults).crash, (*faults).powerLoss, (*faults).partition, (*faults).isolatePrimary,
 		(*faults).oneWay, (*faults).pauseNode, (*faults).slowDisk, (*faults).clockJump, (*faults).trim,
 		(*faults).breakSession, (*faults).spurious, (*faults).handover, (*faults).controller, (*faults).change,
 		(*faults).change, (*faults).isolateController, (*faults).healLinks, (*faults).healLinks,
+		(*faults).crashMany, (*faults).crashFenced, (*faults).churn, (*faults).churn, (*faults).recoverAlone,
 	}
 	// Each run has its own mix: some faults do their harm only when others are rare.
 	for _, k := range all {
@@ -64,13 +65,84 @@ func (f *faults) crash() {
 
 func (f *faults) restartLater(n *node) {
 	d := f.w.between(20*millisecond, 1500*millisecond)
-	if f.w.chance(0.1) {
+	switch f.w.rng.IntN(10) {
+	case 0:
 		d = 5 * second
+	case 1, 2, 3:
+		d = f.w.between(millisecond, 20*millisecond)
 	}
+	f.restartAfter(n, d)
+}
+
+func (f *faults) restartAfter(n *node, d int64) {
 	life := n.life
 	f.w.after(d, func() {
 		if !n.alive && n.life == life {
 			n.start()
+		}
+	})
+}
+
+// crashMany kills several processes at one moment: what was only in memory is gone everywhere.
+func (f *faults) crashMany() {
+	for _, n := range f.w.nodes {
+		if n.alive && f.w.chance(0.7) {
+			f.w.count.Crashes++
+			n.crash(false)
+			f.restartLater(n)
+		}
+	}
+}
+
+// crashFenced opens a term that the primary does not hear of, and restarts a replica around its promise.
+func (f *faults) crashFenced() {
+	p := f.w.node(f.w.top.reg.Primary)
+	if p == nil || f.w.top.downTill > f.w.now {
+		return
+	}
+	f.w.net.ctlCut[p.index] = true
+	f.spurious()
+	n := f.any()
+	f.w.after(f.w.between(0, 100*millisecond), func() {
+		if n.alive && n != p && !f.stopped {
+			f.w.count.Crashes++
+			n.crash(false)
+			f.restartAfter(n, f.w.between(0, 20*millisecond))
+		}
+	})
+	f.healLater()
+}
+
+// churn opens terms in quick succession while links come and go.
+func (f *faults) churn() {
+	for i := range int64(2 + f.w.rng.IntN(4)) {
+		f.w.after(i*f.w.between(20*millisecond, 200*millisecond), func() {
+			if f.stopped {
+				return
+			}
+			if f.w.chance(0.5) {
+				f.partition()
+			}
+			f.spurious()
+		})
+	}
+}
+
+// recoverAlone takes the power of one node and, once it is back, the primary's process.
+func (f *faults) recoverAlone() {
+	n := f.any()
+	if !n.alive || !n.always && !f.spare(n) {
+		return
+	}
+	f.w.count.PowerLosses++
+	n.crash(true)
+	d := f.w.between(0, 30*millisecond)
+	f.restartAfter(n, d)
+	f.w.after(d+f.w.between(0, 100*millisecond), func() {
+		if p := f.w.node(f.w.top.reg.Primary); p != nil && p.alive && !f.stopped {
+			f.w.count.Crashes++
+			p.crash(false)
+			f.restartLater(p)
 		}
 	})
 }
@@ -173,7 +245,7 @@ func (f *faults) slowDisk() {
 	f.w.count.SlowDisks++
 	n := f.any()
 	n.slow = f.w.between(5*millisecond, 300*millisecond)
-	f.w.after(f.w.between(100*millisecond, 2*second), func() { n.slow = 0 })
+	f.w.after(f.w.between(100*millisecond, 3*second), func() { n.slow = 0 })
 }
 
 // clockJump: the core has no clock; a jump shows as a burst of ticks, as a clock that was set forward would cause.

@@ -24,7 +24,8 @@ type node struct {
 	damagedSynced   bool
 	voter           bool // the durable flag
 	always          bool // fsync before Stored
-	diskFree        int64
+	writing         bool
+	queued          []journalWrite
 	slow            int64
 	pausedUntil     int64
 	floor           uint64
@@ -51,7 +52,7 @@ func (n *node) start() {
 	n.acts = nil
 	n.waiting, n.reads, n.incoming = nil, nil, nil
 	n.keySeq, n.keyTerm = [keys]uint64{}, [keys]uint64{}
-	n.diskFree = n.w.now
+	n.writing, n.queued = false, nil
 	voter := n.voter
 	if n.damaged {
 		n.written, n.synced, voter, n.damaged, n.damagedSynced = nil, nil, false, false, false
@@ -246,8 +247,31 @@ func (n *node) appendLocal(a *replica.Action, m *message) {
 	n.write(n.log[:len(n.log):len(n.log)], nil)
 }
 
-// write schedules the journal write of the log as it is now. done, if set, replaces the Stored event.
+// journalWrite is one write of the log as it was when it was asked for. done, if set, replaces the Stored event.
+type journalWrite struct {
+	log  []entry
+	done func()
+}
+
+// write schedules a journal write. Those that wait for the disk are written together (group commit).
 func (n *node) write(log []entry, done func()) {
+	if k := len(n.queued); k > 0 && n.queued[k-1].done == nil && done == nil {
+		n.queued[k-1].log = log
+	} else {
+		n.queued = append(n.queued, journalWrite{log, done})
+	}
+	if !n.writing {
+		n.writeNext()
+	}
+}
+
+func (n *node) writeNext() {
+	n.writing = len(n.queued) > 0
+	if !n.writing {
+		return
+	}
+	q := n.queued[0]
+	n.queued = n.queued[1:]
 	d := n.w.between(20, 300)
 	if n.always {
 		d += n.w.between(200, 2*millisecond)
@@ -255,23 +279,29 @@ func (n *node) write(log []entry, done func()) {
 	if n.slow > 0 {
 		d += n.w.between(0, n.slow)
 	}
-	n.diskFree = max(n.diskFree, n.w.now) + d
 	life, gen := n.life, n.snapshots
-	n.w.after(n.diskFree-n.w.now, func() {
-		if n.life != life || n.snapshots != gen {
+	n.w.after(d, func() {
+		if n.life != life {
 			return
 		}
-		n.written = log
-		if n.always {
-			n.synced, n.damagedSynced = log, n.damaged
+		if n.snapshots == gen {
+			n.stored(q)
 		}
-		if done != nil {
-			done()
-		} else if len(log) > 0 {
-			last := log[len(log)-1]
-			n.step(&replica.Event{Kind: replica.Stored, At: replica.Position{Term: last.term, Seq: last.seq}})
-		}
+		n.writeNext()
 	})
+}
+
+func (n *node) stored(q journalWrite) {
+	n.written = q.log
+	if n.always {
+		n.synced, n.damagedSynced = q.log, n.damaged
+	}
+	if q.done != nil {
+		q.done()
+	} else if len(q.log) > 0 {
+		last := q.log[len(q.log)-1]
+		n.step(&replica.Event{Kind: replica.Stored, At: replica.Position{Term: last.term, Seq: last.seq}})
+	}
 }
 
 func (n *node) sendAppend(a *replica.Action) {
@@ -343,7 +373,7 @@ func (n *node) receive(m *message) {
 func (n *node) beginInstall(m *message) {
 	n.snapshots++
 	n.incoming, n.incomingFrom = m.snapshot, m.from
-	n.log, n.damaged = nil, true
+	n.log, n.damaged, n.queued = nil, true, nil
 	if n.always {
 		n.damagedSynced = true
 	}
@@ -382,7 +412,7 @@ func (n *node) endInstall(m *message) {
 func (n *node) abortInstall() {
 	n.w.tracef("%s: snapshot aborted", n.name)
 	n.w.count.Aborted++
-	n.incoming = nil
+	n.incoming, n.queued = nil, nil
 	n.snapshots++
 	n.floor = 0
 	n.setFloor(1)

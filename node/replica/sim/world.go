@@ -115,7 +115,7 @@ func Run(seed uint64, opts Options) (r Result) {
 	w.runUntil(w.faults.until)
 	if w.failed == "" {
 		w.heal()
-		w.runUntil(w.now + 4*second)
+		w.runUntil(w.now + 3*second)
 		w.settle()
 	}
 	return Result{Seed: seed, Violation: w.failed, Counts: w.count}
@@ -205,14 +205,17 @@ func (w *world) settle() {
 		w.count.Blocked++
 		return
 	}
-	w.load.final()
-	w.runUntil(w.now + 5*second)
-	if w.failed != "" {
-		return
-	}
-	if n := w.load.missing(); n > 0 {
-		w.fail(notLive, "%d final operations did not succeed: %s", n, w.top.describe())
-		return
+	for _, write := range []bool{true, false} {
+		w.load.final(write)
+		for until := w.now + 5*second; w.now < until && w.failed == "" && w.load.missing() > 0; {
+			w.runUntil(w.now + 50*millisecond)
+		}
+		if n := w.load.missing(); n > 0 && w.failed == "" {
+			w.fail(notLive, "%d final operations did not succeed: %s", n, w.top.describe())
+		}
+		if w.failed != "" {
+			return
+		}
 	}
 	w.load.verifyAll()
 }
