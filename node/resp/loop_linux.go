@@ -175,6 +175,18 @@ func (l *loop) poll() int {
 	return l.block()
 }
 
+// block waits for an event. The epoll instance is itself watched by the runtime's poller, so the goroutine parks and its
+// processor goes on with other goroutines at once. A blocking epoll_wait would keep the processor until the runtime's
+// monitor takes it away, which it does only every 20 µs to 10 ms.
+func (l *loop) block() int {
+	n := 0
+	l.wait.Read(func(uintptr) bool {
+		n = l.pollNow()
+		return n > 0
+	})
+	return n
+}
+
 func (l *loop) pollNow() int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd),
 		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
