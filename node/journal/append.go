@@ -23,19 +23,16 @@ type buffer struct {
 	spare  [][]byte // backing of the list that is not in use
 }
 
-// room returns the chunk to append n bytes to.
+// room returns the chunk to append up to n bytes to, at most chunkSize.
 func (b *buffer) room(n int) *[]byte {
 	if last := len(b.chunks) - 1; last >= 0 && cap(b.chunks[last])-len(b.chunks[last]) >= n {
 		return &b.chunks[last]
 	}
 	var c []byte
-	switch {
-	case n > chunkSize:
-		c = make([]byte, 0, n)
-	case len(b.free) > 0:
+	if len(b.free) > 0 {
 		c = b.free[len(b.free)-1]
 		b.free = b.free[:len(b.free)-1]
-	default:
+	} else {
 		c = make([]byte, 0, chunkSize)
 	}
 	b.chunks = append(b.chunks, c)
@@ -72,12 +69,11 @@ func (j *Journal) Append(r Record) (pos int64) {
 	if r.Group >= ring.Groups || r.Kind < Effects || r.Kind > SyncEnd || r.Kind != Effects && len(r.Data) > 0 {
 		panic(fmt.Sprintf("journal: invalid record: group %d kind %d with %d bytes", r.Group, r.Kind, len(r.Data)))
 	}
-	var line [maxHeader]byte
-	header := j.dir.seal.appendHeader(line[:0], &r)
-	size := len(header) + len(r.Data)
+	sum := j.dir.seal.sum(r.Data)
 	var own []byte
-	if size > chunkSize {
-		own = append(append(make([]byte, 0, size), header...), r.Data...) // without holding anybody up
+	if len(r.Data)+maxHeader > chunkSize { // without holding anybody up
+		own = j.dir.seal.appendHeader(make([]byte, 0, maxHeader+len(r.Data)), &r, sum)
+		own = append(own, r.Data...)
 	}
 
 	j.mu.Lock()
@@ -93,11 +89,13 @@ func (j *Journal) Append(r Record) (pos int64) {
 	}
 	if own != nil {
 		j.buf.chunks = append(j.buf.chunks, own)
+		j.appended += int64(len(own))
 	} else {
-		c := j.buf.room(size)
-		*c = append(append(*c, header...), r.Data...)
+		c := j.buf.room(maxHeader + len(r.Data))
+		start := len(*c)
+		*c = append(j.dir.seal.appendHeader(*c, &r, sum), r.Data...)
+		j.appended += int64(len(*c) - start)
 	}
-	j.appended += int64(size)
 	j.track(&r)
 	return j.appended
 }
@@ -233,11 +231,10 @@ func (j *Journal) mark() {
 		return
 	}
 	r := Record{Kind: kindMark, Seq: uint64(j.fileOff + j.synced - j.filePos)}
-	var line [maxHeader]byte
-	header := j.dir.seal.appendHeader(line[:0], &r)
-	c := j.buf.room(len(header))
-	*c = append(*c, header...)
-	j.appended += int64(len(header))
+	c := j.buf.room(maxHeader)
+	start := len(*c)
+	*c = j.dir.seal.appendRecord(*c, &r)
+	j.appended += int64(len(*c) - start)
 	j.marked = j.synced
 }
 

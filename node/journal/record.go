@@ -82,8 +82,8 @@ func appendHex32(b []byte, v uint32) []byte {
 	return b
 }
 
-// appendHeader appends the record's line.
-func (s seal) appendHeader(dst []byte, r *Record) []byte {
+// appendHeader appends the record's line; sum is the data's checksum.
+func (s seal) appendHeader(dst []byte, r *Record, sum uint32) []byte {
 	start := len(dst)
 	dst = append(dst, magic...)
 	dst = strconv.AppendUint(dst, uint64(r.Group), 10)
@@ -94,10 +94,15 @@ func (s seal) appendHeader(dst []byte, r *Record) []byte {
 	dst = append(dst, ' ', r.Kind.letter(), ' ')
 	dst = strconv.AppendUint(dst, uint64(len(r.Data)), 10)
 	dst = append(dst, ' ')
-	dst = appendHex32(dst, s.sum(r.Data))
+	dst = appendHex32(dst, sum)
 	dst = append(dst, ' ')
 	dst = appendHex32(dst, s.sum(dst[start:]))
 	return append(dst, '\r', '\n')
+}
+
+// appendRecord appends line and data.
+func (s seal) appendRecord(dst []byte, r *Record) []byte {
+	return append(s.appendHeader(dst, r, s.sum(r.Data)), r.Data...)
 }
 
 // header is a record's line as read.

@@ -378,7 +378,7 @@ func (w *baseWriter) group(g int) error {
 }
 
 func (w *baseWriter) record(r *Record) {
-	w.buf = append(w.j.dir.seal.appendHeader(w.buf, r), r.Data...)
+	w.buf = w.j.dir.seal.appendRecord(w.buf, r)
 }
 
 // progress writes and syncs now and then, outside of any group's lock.
