@@ -32,7 +32,8 @@ type harness struct {
 	replica  *store.Shard
 	clients  []*Client
 	conns    map[uint64]net.Conn
-	commands int
+	effects  []byte // all of them, when keep is set
+	keep     bool
 }
 
 func newHarness(t *testing.T, cluster bool) *harness {
@@ -155,7 +156,6 @@ func (h *harness) exec(c *testConn, args [][]byte) []byte {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.commands++
 	if spec.Scope == ScopeKey && h.cluster {
 		keys := Keys(spec, args, nil)
 		for _, k := range keys {
@@ -174,6 +174,9 @@ func (h *harness) exec(c *testConn, args [][]byte) []byte {
 	}
 	if !spec.Write && fx.N > 0 {
 		h.t.Errorf("%q is no write and has effects %q", args, fx.Buf)
+	}
+	if h.keep {
+		h.effects = append(h.effects, fx.Buf...)
 	}
 	if err := Apply(h.replica, fx.Buf); err != nil {
 		h.t.Errorf("%.200q: %v in %.200q", args, err, fx.Buf)
@@ -238,6 +241,18 @@ func contents(s *store.Shard) []string {
 	})
 	slices.Sort(out)
 	return out
+}
+
+// effectsOf is every effect so far, as commands.
+func effectsOf(h *harness) (commands [][][]byte) {
+	r := bufio.NewReader(bytes.NewReader(h.effects))
+	for {
+		args, err := readCommand(r)
+		if err != nil {
+			return commands
+		}
+		commands = append(commands, args)
+	}
 }
 
 func (h *harness) checkReplica() {

@@ -145,6 +145,33 @@ func (c *Conn) DoBytes(args [][]byte) ([]byte, error) {
 	return c.ReadReply()
 }
 
+// Pipeline sends many commands at once and returns their replies.
+func (c *Conn) Pipeline(commands [][][]byte) ([][]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, fmt.Errorf("set deadline: %w", err)
+	}
+	var all []byte
+	for _, args := range commands {
+		all = append(all, Encode(args)...)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.Write(all)
+		sent <- err
+	}()
+	replies := make([][]byte, len(commands))
+	var err error
+	for i := range replies {
+		if replies[i], err = c.ReadReply(); err != nil {
+			break
+		}
+	}
+	if werr := <-sent; werr != nil { // the deadline ends the write too
+		return nil, fmt.Errorf("send commands: %w", werr)
+	}
+	return replies, err
+}
+
 // Encode is args as a RESP array of bulk strings.
 func Encode(args [][]byte) []byte {
 	b := fmt.Appendf(nil, "*%d\r\n", len(args))

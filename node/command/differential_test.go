@@ -1,0 +1,248 @@
+package command
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"hypercache/node/command/golden"
+	"hypercache/node/command/golden/oracle"
+)
+
+// words are what random requests are made of: few keys, so that commands meet, and values at the edges.
+var (
+	keyWords   = []string{"{k}1", "{k}2", "{k}3", "{k}\x00\xff", "{k}"}
+	valueWords = []string{"", "a", "abc", "hello world", "0", "1", "-1", "10", "007", "3.14", "-0.5", "1e3", " 5", "-0",
+		"9223372036854775807", "-9223372036854775808", "9223372036854775808", "\x00\r\n\xff", "0.1", "9999", "10000",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "inf", "0x1p3", "1e30", "123456.789"}
+	numberWords = []string{"0", "1", "-1", "2", "5", "-5", "100", "x", "", "1.5", "9223372036854775807", "-9223372036854775808",
+		"9223372036854775808", "+1", "01", " 1"}
+	// Times are far from now on both sides, so that it does not matter when either server gets the request.
+	timeMillis = []string{"99999999999999", "88888888888888", "99999999999000", "1", "1000", "0", "-1", "x", "9223372036854775807"}
+	timeSecs   = []string{"99999999999", "88888888888", "1", "0", "-1", "x", "9223372036854775807", "9223372036854775"}
+	longTimes  = []string{"0", "-1", "x", "9223372036854775807", "-9223372036854775808", ""}
+	patterns   = []string{"*", "{k}*", "*1", "{k}?", "{k}[12]", "{k}[^1]", "{k}[a-", "\\{k}*", "{k}[1-3]", "", "**", "?k*", "{k}\\1", "[", "*k*[^\\1]"}
+)
+
+// grammar lists the requests by their parts: K key, V value, N number, M absolute milliseconds, S absolute seconds,
+// L relative times that are errors or in the past, P pattern; (a|b) stands for one of its words, maybe none.
+var grammar = strings.Split(strings.TrimSpace(`
+GET K
+SET K V
+SET K V (NX|XX|) (GET|) (KEEPTTL|)
+SET K V (NX|XX|GET|) PXAT M (NX|XX|GET|KEEPTTL|)
+SET K V (NX|XX|GET|) EXAT S (NX|XX|GET|KEEPTTL|)
+SET K V (EX|PX) L
+SET K V (NX|XX|GET|KEEPTTL|EX|PXAT|foo) (NX|XX|GET|KEEPTTL|EX|PXAT|foo)
+SETEX K L V
+PSETEX K L V
+SETNX K V
+GETSET K V
+GETDEL K
+GETEX K
+GETEX K (PERSIST|FOO|NX)
+GETEX K PXAT M
+GETEX K EXAT S (PERSIST|)
+GETEX K (EX|PX) L
+APPEND K V
+APPEND K V
+STRLEN K
+GETRANGE K N N
+SUBSTR K N N
+SETRANGE K (0|1|2|5|100|-1|x|536870912|9223372036854775807) V
+INCR K
+DECR K
+INCRBY K V
+DECRBY K V
+INCRBY K N
+INCRBYFLOAT K V
+INCRBYFLOAT K V
+MGET K K K
+MSET K V K V
+MSET K V K
+MSETNX K V K V
+LCS K K
+LCS K K (LEN|IDX|) (WITHMATCHLEN|) (LEN|IDX|foo|)
+LCS K K IDX MINMATCHLEN N (WITHMATCHLEN|)
+DEL K K
+UNLINK K
+EXISTS K K K
+TOUCH K K
+TYPE K
+EXPIRE K L (NX|XX|GT|LT|) (NX|XX|GT|LT|foo|)
+PEXPIRE K L (NX|XX|GT|LT|)
+PEXPIREAT K M (NX|XX|GT|LT|) (NX|XX|GT|LT|)
+EXPIREAT K S (NX|XX|GT|LT|)
+PEXPIREAT K M
+EXPIRETIME K
+PEXPIRETIME K
+PERSIST K
+RENAME K K
+RENAMENX K K
+COPY K K (REPLACE|DB|foo|) (0|99|REPLACE|)
+KEYS P
+SCAN 0 COUNT 1000 MATCH P
+SCAN 0 (COUNT|MATCH|TYPE) (1000|string|hash) COUNT 1000
+FLUSHALL (ASYNC|SYNC|foo|)
+GET
+SET K
+`), "\n")
+
+func pick(rng *rand.Rand, words []string) string { return words[rng.IntN(len(words))] }
+
+// request makes one random request.
+func request(rng *rand.Rand) [][]byte {
+	var args [][]byte
+	for word := range strings.FieldsSeq(pick(rng, grammar)) {
+		switch word {
+		case "K":
+			word = pick(rng, keyWords)
+		case "V":
+			word = pick(rng, valueWords)
+		case "N":
+			word = pick(rng, numberWords)
+		case "M":
+			word = pick(rng, timeMillis)
+		case "S":
+			word = pick(rng, timeSecs)
+		case "L":
+			word = pick(rng, longTimes)
+		case "P":
+			word = pick(rng, patterns)
+		default:
+			if word[0] == '(' {
+				if word = pick(rng, strings.Split(word[1:len(word)-1], "|")); word == "" {
+					continue
+				}
+			}
+		}
+		args = append(args, []byte(word))
+	}
+	if string(args[0]) == "FLUSHALL" && rng.IntN(4) > 0 {
+		return request(rng) // too often, and there is nothing left to compare
+	}
+	return args
+}
+
+// dump is the state of a server as its replies tell it.
+func dump(do func(args ...string) []byte) string {
+	var b strings.Builder
+	for _, k := range keyWords {
+		fmt.Fprintf(&b, "%q %q %q %q\n", k, do("GET", k), do("PEXPIRETIME", k), do("TYPE", k))
+	}
+	return b.String()
+}
+
+// TestRandomCommandsAgreeWithRedis runs random commands here and on a real redis-server, and compares every reply, the
+// final states, the replica that had the effects alone, and a redis-server that loads the effects as its log.
+// HYPERCACHE_DIFFERENTIAL lengthens the run ("60s"); HYPERCACHE_SEED repeats one.
+func TestRandomCommandsAgreeWithRedis(t *testing.T) {
+	limit := 5 * time.Second
+	if s := os.Getenv("HYPERCACHE_DIFFERENTIAL"); s != "" {
+		var err error
+		if limit, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("HYPERCACHE_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("HYPERCACHE_SEED=%d", seed)
+	redis, loaded := startRedis(t), startRedis(t)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	compared := 0
+	for end := time.Now().Add(limit); time.Now().Before(end) && !t.Failed(); {
+		compared += compareRun(t, rng, redis, loaded, 2+rng.IntN(2))
+	}
+	t.Logf("%d commands compared", compared)
+}
+
+// compareRun is one run of random commands over an empty keyspace in RESP proto.
+func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto int) (compared int) {
+	const length = 400
+	h := newHarness(t, false)
+	h.keep = true
+	self := h.open(1, "a", "b")
+	must := func(b []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for _, c := range []*oracle.Conn{redis, loaded} {
+		must(c.Do("HELLO", strconv.Itoa(proto)))
+		must(c.Do("FLUSHALL"))
+	}
+	self.proto = proto
+	requests := make([][][]byte, length)
+	for i := range requests {
+		requests[i] = request(rng)
+	}
+	replies, err := redis.Pipeline(requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, args := range requests {
+		want := replies[i]
+		got := h.exec(self, args)
+		mark := golden.Exact
+		switch strings.ToUpper(string(args[0])) {
+		case "KEYS":
+			mark = golden.Unordered
+		case "SCAN":
+			want, got = sortKeys(want), sortKeys(got)
+		}
+		if err := golden.Compare(golden.Step{Mark: mark, Reply: want}, got); err != nil {
+			t.Errorf("%q: %v\nafter %.150q", args, err, requests[max(0, i-12):i])
+			return compared
+		}
+		compared++
+	}
+	effects := effectsOf(h)
+	if replies, err = loaded.Pipeline(effects); err != nil {
+		t.Fatal(err)
+	}
+	for i, reply := range replies {
+		if reply[0] == '-' {
+			t.Errorf("redis-server refuses the effect %q: %s", effects[i], reply)
+		}
+	}
+	want := dump(func(args ...string) []byte { return must(redis.Do(args...)) })
+	if got := dump(func(args ...string) []byte { return h.exec(self, bytesOf(args)) }); got != want {
+		t.Errorf("state differs:\n%s\nredis-server:\n%s", got, want)
+	}
+	if got := dump(func(args ...string) []byte { return must(loaded.Do(args...)) }); got != want {
+		t.Errorf("state after loading the effects differs:\n%s\nredis-server:\n%s", got, want)
+	}
+	h.checkReplica()
+	return compared
+}
+
+// sortKeys puts the keys of a SCAN reply in order.
+func sortKeys(reply []byte) []byte {
+	parts := golden.Elements(reply)
+	if len(parts) != 2 {
+		return reply
+	}
+	keys := golden.Elements(parts[1])
+	slices.SortFunc(keys, bytes.Compare)
+	return append(bytes.Clone(parts[0]), bytes.Join(keys, nil)...)
+}
+
+func bytesOf(words []string) [][]byte {
+	var b [][]byte
+	for _, w := range words {
+		b = append(b, []byte(w))
+	}
+	return b
+}
