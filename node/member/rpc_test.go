@@ -360,3 +360,17 @@ func FuzzRPC(f *testing.F) {
 		}
 	})
 }
+
+func TestAskListsWhatANodeSees(t *testing.T) {
+	nodes := threeNodes(t, func(o *Options) { o.RPCAuthKey = "k" })
+	addr := serveRPC(t, nodes[0])
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	list, err := Ask(ctx, addr, "k")
+	if err != nil || len(list) != 3 || list[1].ID != "b" || list[1].Status != Alive || list[1].RESPAddr != "127.0.0.1:8080" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if _, err := Ask(ctx, addr, "wrong"); err == nil {
+		t.Fatal("a wrong key was accepted")
+	}
+}
