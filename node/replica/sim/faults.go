@@ -26,10 +26,12 @@ func (f *faults) build(w *world) {
 		(*faults).breakSession, (*faults).spurious, (*faults).handover, (*faults).controller, (*faults).change,
 		(*faults).change, (*faults).isolateController, (*faults).healLinks, (*faults).healLinks,
 		(*faults).crashMany, (*faults).crashFenced, (*faults).churn, (*faults).churn, (*faults).recoverAlone,
+		(*faults).shortLog, (*faults).shortLog, (*faults).changeUnderFire, (*faults).changeUnderFire,
 	}
 	// Each run has its own mix: some faults do their harm only when others are rare.
+	density := []float64{0.1, 0.3, 0.8}[w.rng.IntN(3)]
 	for _, k := range all {
-		if w.chance(0.7) {
+		if w.chance(density) {
 			f.kinds = append(f.kinds, k)
 		}
 	}
@@ -94,17 +96,24 @@ func (f *faults) crashMany() {
 	}
 }
 
-// crashFenced opens a term that the primary does not hear of, and restarts a replica around its promise.
+// crashFenced opens a term that the primary and one follower it still reaches hear of only through the fence, and
+// restarts that follower around its promise.
 func (f *faults) crashFenced() {
-	p := f.w.node(f.w.top.reg.Primary)
-	if p == nil || f.w.top.downTill > f.w.now {
+	p, n := f.w.node(f.w.top.reg.Primary), f.any()
+	if p == nil || n == p || f.w.top.downTill > f.w.now {
 		return
+	}
+	f.w.count.Partitions++
+	for i := range f.w.nodes {
+		for j := range f.w.nodes {
+			pair := (i == p.index || i == n.index) && (j == p.index || j == n.index)
+			f.w.net.cut[i][j] = i != j && !pair
+		}
 	}
 	f.w.net.ctlCut[p.index] = true
 	f.spurious()
-	n := f.any()
-	f.w.after(f.w.between(0, 100*millisecond), func() {
-		if n.alive && n != p && !f.stopped {
+	f.w.after(f.w.between(0, 200*millisecond), func() {
+		if n.alive && !f.stopped {
 			f.w.count.Crashes++
 			n.crash(false)
 			f.restartAfter(n, f.w.between(0, 20*millisecond))
@@ -113,19 +122,84 @@ func (f *faults) crashFenced() {
 	f.healLater()
 }
 
-// churn opens terms in quick succession while links come and go.
+// isolate cuts one node off, and nothing else.
+func (f *faults) isolate(n *node) {
+	f.healLinks()
+	f.w.count.Partitions++
+	for j := range f.w.nodes {
+		if j != n.index {
+			f.w.net.cut[n.index][j], f.w.net.cut[j][n.index] = true, true
+		}
+	}
+	f.w.net.ctlCut[n.index] = true
+}
+
+// churn opens terms in quick succession, each with another node cut off: logs that differ at their ends take turns.
 func (f *faults) churn() {
-	for i := range int64(2 + f.w.rng.IntN(4)) {
-		f.w.after(i*f.w.between(20*millisecond, 200*millisecond), func() {
+	if f.w.chance(0.5) {
+		f.slowDisk()
+	}
+	var at int64
+	for range 3 + f.w.rng.IntN(6) {
+		f.w.after(at, func() {
+			if !f.stopped {
+				f.isolate(f.victim())
+				f.spurious()
+			}
+		})
+		at += f.w.between(10*millisecond, 150*millisecond)
+	}
+	f.w.after(at, f.healLinks)
+}
+
+// shortLog lets one follower alone hold what is acknowledged, takes its power, and leaves it with those that lack it.
+func (f *faults) shortLog() {
+	p, n := f.w.node(f.w.top.reg.Primary), f.any()
+	if p == nil || n == p || !n.alive {
+		return
+	}
+	f.healLinks()
+	f.w.count.Partitions++
+	for j := range f.w.nodes {
+		if j != p.index && j != n.index {
+			f.w.net.cut[p.index][j] = true
+		}
+	}
+	f.w.after(f.w.between(20*millisecond, 300*millisecond), func() {
+		if f.stopped || !n.alive || !n.always && !f.spare(n) {
+			f.healLinks()
+			return
+		}
+		f.w.count.PowerLosses++
+		n.crash(true)
+		f.restartAfter(n, f.w.between(0, 20*millisecond))
+		f.w.after(f.w.between(0, 100*millisecond), func() {
+			if !f.stopped {
+				f.isolate(p)
+				f.spurious()
+				f.healLater()
+			}
+		})
+	})
+}
+
+// changeUnderFire starts a change of replicas and cuts nodes off while it runs.
+func (f *faults) changeUnderFire() {
+	f.change()
+	var at int64
+	for range 1 + f.w.rng.IntN(5) {
+		at += f.w.between(5*millisecond, 150*millisecond)
+		f.w.after(at, func() {
 			if f.stopped {
 				return
 			}
-			if f.w.chance(0.5) {
-				f.partition()
+			f.isolate(f.victim())
+			if f.w.chance(0.4) {
+				f.spurious()
 			}
-			f.spurious()
 		})
 	}
+	f.w.after(at+f.w.between(0, 200*millisecond), f.healLinks)
 }
 
 // recoverAlone takes the power of one node and, once it is back, the primary's process.

@@ -32,6 +32,7 @@ type network struct {
 	ordered  bool
 	loss     float64
 	dup      float64
+	late     float64 // how often a message takes much longer than maxDelay
 	maxDelay int64
 	cut      [][]bool // from, to
 	session  [][]session
@@ -50,6 +51,7 @@ func (n *network) build(w *world) {
 	n.maxDelay = []int64{500, 2000, 20000}[w.rng.IntN(3)]
 	if !n.ordered {
 		n.loss, n.dup = w.rng.Float64()*0.1, w.rng.Float64()*0.1
+		n.late = []float64{0, 0.02, 0.2}[w.rng.IntN(3)]
 	}
 	for range w.nodes {
 		n.cut = append(n.cut, make([]bool, len(w.nodes)))
@@ -64,7 +66,7 @@ func (n *network) heal() {
 		clear(n.cut[i])
 	}
 	clear(n.ctlCut)
-	n.loss, n.dup = 0, 0
+	n.loss, n.dup, n.late = 0, 0, 0
 }
 
 // maintain opens sessions that can be and closes those whose link or end is gone.
@@ -125,7 +127,7 @@ func (n *network) send(m message) {
 	}
 	for range copies {
 		d := w.between(50, n.maxDelay)
-		if !n.ordered && w.chance(0.02) {
+		if !n.ordered && w.chance(n.late) {
 			d += w.between(0, 800*millisecond)
 		}
 		id := n.session[i][j].id

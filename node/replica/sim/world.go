@@ -124,7 +124,7 @@ func Run(seed uint64, opts Options) (r Result) {
 // build draws the shape of the run: how many replicas and spares, what the network is like, what goes wrong.
 func (w *world) build() {
 	size := []int{3, 3, 3, 3, 3, 5, 5, 4, 2, 1}[w.rng.IntN(10)]
-	spares := w.rng.IntN(3)
+	spares := w.rng.IntN(4)
 	for i := range size + spares {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
