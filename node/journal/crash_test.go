@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"hypercache/node/journal/vfs"
 	"hypercache/node/ring"
@@ -48,6 +49,9 @@ func (w *workload) write(size int) {
 	}
 	for _, g := range crashGroups {
 		w.acked[g] = len(w.issued[g])
+	}
+	if w.pos[0].Seq%3 == 0 {
+		w.j.tick()
 	}
 }
 
@@ -122,7 +126,9 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	for _, p := range []Policy{Always, EverySec, No} {
 		t.Run(p.String(), func(t *testing.T) {
 			m := vfs.NewMem()
-			j, _, _ := mustOpen(t, options(m, p))
+			o := options(m, p)
+			o.SyncInterval = time.Hour // the script ticks
+			j, _, _ := mustOpen(t, o)
 			completeAll(t, j)
 			w := &workload{t: t, j: j, m: m}
 			rng := rand.New(rand.NewPCG(1, uint64(p)))

@@ -177,7 +177,7 @@ func (p *lineParser) byte() byte {
 }
 
 func (p *lineParser) literal(s string) {
-	if !p.ok || !bytes.HasPrefix(p.b[p.i:], []byte(s)) {
+	if !p.ok || len(p.b)-p.i < len(s) || string(p.b[p.i:p.i+len(s)]) != s {
 		p.ok = false
 		return
 	}
@@ -211,14 +211,16 @@ func (p *lineParser) number(after byte) (v uint64) {
 
 func (p *lineParser) hex(digits int) (v uint64) {
 	for range digits {
-		d := bytes.IndexByte([]byte(hexDigits), p.byte())
-		if d < 0 {
+		c := p.byte()
+		switch {
+		case c >= '0' && c <= '9':
+			v = v<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			v = v<<4 | uint64(c-'a'+10)
+		default:
 			p.ok = false
-		}
-		if !p.ok {
 			return 0
 		}
-		v = v<<4 | uint64(d)
 	}
 	return v
 }
