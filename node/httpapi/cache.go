@@ -231,11 +231,11 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) (value []byte
 	if err != nil {
 		return nil, 0, release, err
 	}
-	limit := s.opts.MaxBody
+	limit := s.opts.MaxValue
 	if isJSON {
 		limit = bodyRoom(limit)
 	}
-	tooLarge := &requestError{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a value may have at most %d bytes", s.opts.MaxBody)}
+	tooLarge := &requestError{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a value may have at most %d bytes", s.opts.MaxValue)}
 	if r.ContentLength > limit {
 		return nil, 0, release, tooLarge
 	}
@@ -265,7 +265,7 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) (value []byte
 		if value, ttlMs, err = fromEntry(body, ttlMs); err != nil {
 			return nil, 0, release, err
 		}
-		if int64(len(value)) > s.opts.MaxBody {
+		if int64(len(value)) > s.opts.MaxValue {
 			return nil, 0, release, tooLarge
 		}
 	}

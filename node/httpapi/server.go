@@ -26,7 +26,7 @@ const (
 	adminTimeout      = 30 * time.Minute
 	shutdownTimeout   = 10 * time.Second
 
-	defaultMaxBody  = 64 << 20
+	defaultMaxValue = 64 << 20
 	defaultMaxConns = 1024
 	// bodiesInFlight is how many bodies of the largest size may be in memory at
 	// once; more wait. Without it a thousand uploads would need 64 GB.
@@ -45,7 +45,7 @@ type Options struct {
 	// addresses and localhost. Others are refused to browsers, because a name that
 	// a stranger controls can be made to point here.
 	Hosts    []string
-	MaxBody  int64 // largest value in bytes; 0 means 64 MiB
+	MaxValue int64 // largest value in bytes; 0 means 64 MiB
 	MaxConns int   // 0 means 1024
 	// Registry gets the node's metrics and is what /metrics shows; nil makes one.
 	Registry *prometheus.Registry
@@ -64,13 +64,13 @@ type Server struct {
 	hosts   map[string]bool
 }
 
-// NewServer listens at once, so that a port in use is an error here.
-func NewServer(o Options) (*Server, error) {
+// New listens at once, so that a port in use is an error here.
+func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.MaxBody <= 0 {
-		o.MaxBody = defaultMaxBody
+	if o.MaxValue <= 0 {
+		o.MaxValue = defaultMaxValue
 	}
 	if o.MaxConns <= 0 {
 		o.MaxConns = defaultMaxConns
@@ -78,7 +78,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	s := &Server{opts: o, backend: o.Backend, log: o.Logger, bodies: semaphore.NewWeighted(bodiesInFlight * bodyRoom(o.MaxBody)), hosts: map[string]bool{}}
+	s := &Server{opts: o, backend: o.Backend, log: o.Logger, bodies: semaphore.NewWeighted(bodiesInFlight * bodyRoom(o.MaxValue)), hosts: map[string]bool{}}
 	for _, h := range o.Hosts {
 		s.hosts[h] = true
 	}

@@ -113,11 +113,11 @@ func (f *fakeNode) Handover(context.Context) error { return nil }
 
 func newTestServer(t *testing.T, f *fakeNode, edit func(*Options)) *Server {
 	t.Helper()
-	o := Options{Addr: "127.0.0.1:0", Backend: f, MaxBody: 1 << 10}
+	o := Options{Addr: "127.0.0.1:0", Backend: f, MaxValue: 1 << 10}
 	if edit != nil {
 		edit(&o)
 	}
-	s, err := NewServer(o)
+	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,7 +415,7 @@ func TestServeFinishesWhatItBegan(t *testing.T) {
 
 func TestAPortInUseIsAnErrorAtOnce(t *testing.T) {
 	s := newTestServer(t, newFake(), nil)
-	if _, err := NewServer(Options{Addr: s.Addr(), Backend: newFake()}); err == nil || !strings.Contains(err.Error(), "listen for HTTP") {
+	if _, err := New(Options{Addr: s.Addr(), Backend: newFake()}); err == nil || !strings.Contains(err.Error(), "listen for HTTP") {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -498,7 +498,7 @@ func FuzzCache(f *testing.F) {
 		}
 		r.URL = u
 		node := newFake()
-		s, err := NewServer(Options{Listener: noListener{}, Backend: node, MaxBody: 64})
+		s, err := New(Options{Listener: noListener{}, Backend: node, MaxValue: 64})
 		if err != nil {
 			t.Fatal(err)
 		}
