@@ -31,10 +31,14 @@ func (s *Server) servePlain() error {
 	for _, l := range loops {
 		running.Go(l.run)
 	}
-	running.Go(func() { s.tick(loops) })
+	over := make(chan struct{})
+	var ticking sync.WaitGroup
+	ticking.Go(func() { s.tick(loops, over) })
 	err := s.accept(loops)
 	s.halt()
 	running.Wait()
+	close(over)
+	ticking.Wait()
 	// Only now nobody posts to them any more.
 	for _, l := range loops {
 		l.release()
@@ -42,23 +46,23 @@ func (s *Server) servePlain() error {
 	return err
 }
 
-// tick makes the loops look at their deadlines, and tells them of the end.
-func (s *Server) tick(loops []*loop) {
+// tick makes the loops look at their deadlines, and tells them of the end, until they are over.
+func (s *Server) tick(loops []*loop, over <-chan struct{}) {
 	t := time.NewTicker(s.tickEvery())
 	defer t.Stop()
+	stop := s.stopped.Done()
 	for {
-		stopped := false
 		select {
 		case <-t.C:
-		case <-s.stopped.Done():
-			stopped = true
+		case <-stop:
+			stop = nil
+			t.Reset(max(time.Millisecond, s.opts.Grace/8))
+		case <-over:
+			return
 		}
 		for _, l := range loops {
 			l.sweepDue.Store(true)
 			l.interrupt()
-		}
-		if stopped {
-			return
 		}
 	}
 }
@@ -81,6 +85,12 @@ func (s *Server) accept(loops []*loop) error {
 	// A second descriptor of the same socket: unlike the listener it lets us call accept4 ourselves, so that the new
 	// sockets never become known to the runtime's poller.
 	socket, err := listener.File()
+	if s.stopping() {
+		if err == nil {
+			socket.Close()
+		}
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("serve RESP: %w", err)
 	}

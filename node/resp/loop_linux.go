@@ -148,10 +148,9 @@ func (l *loop) run() {
 		l.takePost()
 		l.endRound()
 		if l.sweepDue.Load() && l.sweepDue.CompareAndSwap(true, false) {
-			if l.sweep(); l.ending != 0 && l.live.Load() == 0 {
-				return
-			}
-		} else if l.ending != 0 && l.live.Load() == 0 {
+			l.sweep()
+		}
+		if l.ending != 0 && l.live.Load() == 0 {
 			return
 		}
 	}
