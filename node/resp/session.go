@@ -203,7 +203,8 @@ func (s *Session) Done() bool {
 	return s.killed.Load() || (s.ending && !s.overlapped && s.Pending() == 0)
 }
 
-// Output returns the bytes that may leave now. They are valid until the next call that is not Sent.
+// Output returns the bytes that may leave now. They are valid until the next call that is not Sent. Transports must call
+// it after Feed and Resume until it is empty, before they rely on wake.
 func (s *Session) Output() []byte {
 	if s.overlapped {
 		s.collect()
