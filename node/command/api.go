@@ -84,7 +84,6 @@ type Spec struct {
 
 	subs []*Spec
 	run  func(*Ctx)
-	part func(*Ctx)
 	conn func(*ConnCtx)
 }
 
@@ -111,16 +110,16 @@ type Ctx struct {
 // Run executes a ScopeKey command: the reply goes to W, effects go to FX. Reads see an expired key as absent; a write
 // to an expired key deletes it first, with a DEL effect. Arity has been checked (Resolve). An error reply means that
 // nothing changed.
-func (c *Ctx) Run() { c.Spec.run(c) }
+func (c *Ctx) Run() {
+	c.Shard.SetClock(c.Now)
+	c.Spec.run(c)
+}
 
 // RunPart executes one shard's part of a ScopeScatter or ScopeCluster command. For ScopeScatter Args hold the command's
 // name and the keys (for MSET, keys and values) of this shard alone. For ScopeCluster Args are the whole request, with
 // one exception: SCAN's cursor is the shard's own (SplitScanCursor).
 func (c *Ctx) RunPart() {
-	if c.Spec.part != nil {
-		c.Spec.part(c)
-		return
-	}
+	c.Shard.SetClock(c.Now)
 	c.Spec.run(c)
 }
 

@@ -182,10 +182,9 @@ func applyMove(shard *store.Shard, from, to []byte, remove bool) error {
 	return nil
 }
 
-// copyEntry gives key the value and the expiry of r, whose memory a Set may move: hence the copy.
+// copyEntry gives key the value and the expiry of r. Set takes a value of the shard's own memory.
 func copyEntry(shard *store.Shard, r store.Ref, key []byte) {
-	value, at := append([]byte(nil), r.Value()...), r.ExpireAt()
-	shard.Set(key, value, at)
+	shard.Set(key, r.Value(), r.ExpireAt())
 }
 
 func addOverflows(a, b int64) bool {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -261,7 +262,8 @@ var memoryUnits = []struct {
 	{"kb", 1 << 10}, {"mb", 1 << 20}, {"gb", 1 << 30}, {"k", 1000}, {"m", 1e6}, {"g", 1e9}, {"b", 1},
 }
 
-// parseMemory reads a number of bytes with Redis' units, decimal (1k) or binary (1kb).
+// parseMemory reads a number of bytes with Redis' units, decimal (1k) or binary (1kb). What is larger than an int64
+// reads as -1.
 func parseMemory(s string) (int64, bool) {
 	s, factor := strings.ToLower(s), int64(1)
 	for _, u := range memoryUnits {
@@ -274,10 +276,10 @@ func parseMemory(s string) (int64, bool) {
 		return 0, true // as strtoull has it
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/factor {
-		return 0, false
+	if errors.Is(err, strconv.ErrRange) && s[0] != '-' || n > math.MaxInt64/factor {
+		return -1, true // out of every parameter's bounds
 	}
-	return n * factor, true
+	return n * factor, err == nil && n >= 0
 }
 
 func findParam(name string) *param {

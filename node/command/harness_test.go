@@ -27,13 +27,14 @@ type harness struct {
 	config  *Config
 	now     func() int64
 
-	mu       sync.Mutex
-	shard    *store.Shard
-	replica  *store.Shard
-	clients  []*Client
-	conns    map[uint64]net.Conn
-	effects  []byte // all of them, when keep is set
-	keep     bool
+	mu      sync.Mutex
+	shard   *store.Shard
+	replica *store.Shard
+	clients []*Client
+	conns   map[uint64]net.Conn
+	effects []byte // all of them, when keep is set
+	keep    bool
+	view    *ClusterView // nil for a cluster of one
 }
 
 func newHarness(t *testing.T, cluster bool) *harness {
@@ -216,6 +217,9 @@ func (h *harness) Config() *Config      { return h.config }
 func (h *harness) ResetStats()          {}
 func (h *harness) ClusterEnabled() bool { return h.cluster }
 func (h *harness) Cluster() *ClusterView {
+	if h.view != nil {
+		return h.view
+	}
 	return &ClusterView{Epoch: 1, OK: true, Nodes: []ClusterNode{{ID: "n1", Host: "127.0.0.1", Port: 8080, BusPort: 7373,
 		Health: "online"}}, Ranges: []ClusterRange{{Last: ring.Slots - 1}}}
 }

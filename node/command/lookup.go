@@ -13,7 +13,6 @@ type binding struct {
 	scope Scope
 	merge Merge
 	run   func(*Ctx)
-	part  func(*Ctx)
 	conn  func(*ConnCtx)
 }
 
@@ -61,7 +60,7 @@ func init() {
 			Name: b.name, Arity: f.arity, Flags: f.flags, FirstKey: f.first, LastKey: f.last, KeyStep: f.step,
 			Scope: b.scope, Merge: b.merge,
 			Write: f.flags&FlagWrite != 0, DenyOOM: f.flags&FlagDenyOOM != 0,
-			run: b.run, part: b.part, conn: b.conn,
+			run: b.run, conn: b.conn,
 		}
 		byName[b.name] = s
 		if container, _, sub := strings.Cut(b.name, "|"); sub {

@@ -68,7 +68,7 @@ var params = []param{
 	{name: "port", kind: kindInt, value: "0", min: 0, max: 65535, immutable: true},
 	{name: "protected-mode", kind: kindBool, value: "yes"},
 	{name: "proto-max-bulk-len", kind: kindMemory, value: "536870912", min: 1048576, max: math.MaxInt64},
-	{name: "rdbchecksum", kind: kindBool, value: "yes"},
+	{name: "rdbchecksum", kind: kindBool, value: "yes", immutable: true},
 	{name: "rdbcompression", kind: kindBool, value: "yes"},
 	{name: "repl-backlog-size", kind: kindMemory, value: "1048576", min: 1, max: math.MaxInt64},
 	{name: "repl-disable-tcp-nodelay", kind: kindBool, value: "no"},
