@@ -13,6 +13,7 @@ type faults struct {
 	stopped bool
 	pause   int64 // mean time between faults
 	nextID  uint64
+	ambush  bool // cut the next primary off before it says a word
 	kinds   []func(*faults)
 }
 
@@ -25,8 +26,8 @@ func (f *faults) build(w *world) {
 		(*faults).oneWay, (*faults).pauseNode, (*faults).slowDisk, (*faults).clockJump, (*faults).trim,
 		(*faults).breakSession, (*faults).spurious, (*faults).handover, (*faults).controller, (*faults).change,
 		(*faults).change, (*faults).isolateController, (*faults).healLinks, (*faults).healLinks,
-		(*faults).crashMany, (*faults).crashFenced, (*faults).churn, (*faults).churn, (*faults).recoverAlone,
-		(*faults).shortLog, (*faults).shortLog, (*faults).changeUnderFire, (*faults).changeUnderFire,
+		(*faults).crashMany, (*faults).crashMany, (*faults).crashFenced, (*faults).churn, (*faults).churn, (*faults).recoverAlone,
+		(*faults).shortLog, (*faults).shortLog, (*faults).leapfrog, (*faults).leapfrog, (*faults).changeUnderFire, (*faults).changeUnderFire,
 	}
 	// Each run has its own mix: some faults do their harm only when others are rare.
 	density := []float64{0.1, 0.3, 0.8}[w.rng.IntN(3)]
@@ -86,14 +87,25 @@ func (f *faults) restartAfter(n *node, d int64) {
 }
 
 // crashMany kills several processes at one moment: what was only in memory is gone everywhere.
+// Their disks may have been slow before.
 func (f *faults) crashMany() {
-	for _, n := range f.w.nodes {
-		if n.alive && f.w.chance(0.7) {
-			f.w.count.Crashes++
-			n.crash(false)
-			f.restartLater(n)
-		}
+	slow := int64(0)
+	if f.w.chance(0.6) {
+		slow = f.w.between(5*millisecond, 200*millisecond)
 	}
+	for _, n := range f.w.nodes {
+		n.slow = slow
+	}
+	f.w.after(slow+f.w.between(0, slow+1), func() {
+		for _, n := range f.w.nodes {
+			n.slow = 0
+			if n.alive && f.w.chance(0.8) && !f.stopped {
+				f.w.count.Crashes++
+				n.crash(false)
+				f.restartLater(n)
+			}
+		}
+	})
 }
 
 // crashFenced opens a term that the primary and one follower it still reaches hear of only through the fence, and
@@ -116,6 +128,7 @@ func (f *faults) crashFenced() {
 		if n.alive && !f.stopped {
 			f.w.count.Crashes++
 			n.crash(false)
+			f.w.net.ctlCut[n.index] = true
 			f.restartAfter(n, f.w.between(0, 20*millisecond))
 		}
 	})
@@ -150,6 +163,63 @@ func (f *faults) churn() {
 		at += f.w.between(10*millisecond, 150*millisecond)
 	}
 	f.w.after(at, f.healLinks)
+}
+
+// leapfrog makes two logs that end differently take turns, with a third that is slow to store either: one primary
+// orders records alone, the next one too, the first one comes back and fails again (figure 8 of the Raft paper).
+func (f *faults) leapfrog() {
+	a := f.w.node(f.w.top.reg.Primary)
+	if a == nil || f.w.top.downTill > f.w.now {
+		return
+	}
+	var at int64
+	then := func(lo, hi int64, fn func()) {
+		at += f.w.between(lo, hi)
+		f.w.after(at, func() {
+			if !f.stopped {
+				fn()
+			}
+		})
+	}
+	f.isolate(a)
+	then(5*millisecond, 60*millisecond, func() { f.ambush = true; f.spurious() })
+	then(60*millisecond, 250*millisecond, func() {
+		f.ambush = false
+		for _, n := range f.w.nodes {
+			if n != a {
+				n.slow = f.w.between(20*millisecond, 300*millisecond)
+			}
+		}
+		f.spurious()
+	})
+	restart := f.w.chance(0.5)
+	then(20*millisecond, 250*millisecond, func() {
+		for _, n := range f.w.nodes {
+			if restart && n.alive && n.slow > 0 { // those that store late lose what they only had in memory
+				f.w.count.Crashes++
+				n.crash(false)
+				f.restartAfter(n, f.w.between(0, 20*millisecond))
+			}
+		}
+		f.isolate(a)
+		f.spurious()
+	})
+	then(100*millisecond, 500*millisecond, func() {
+		for _, n := range f.w.nodes {
+			n.slow = 0
+		}
+		f.healLinks()
+	})
+}
+
+// elected is told who was elected before anybody else is.
+func (f *faults) elected(n *node) {
+	if f.ambush && !f.stopped {
+		f.ambush = false
+		f.isolate(n)
+		f.w.net.ctlCut[n.index] = false
+		f.w.after(20*millisecond+2*f.w.net.maxDelay, func() { f.w.net.ctlCut[n.index] = !f.stopped })
+	}
 }
 
 // shortLog lets one follower alone hold what is acknowledged, takes its power, and leaves it with those that lack it.

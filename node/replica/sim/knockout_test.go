@@ -54,8 +54,8 @@ func find(t *testing.T, opts Options, bound int) {
 		if clean := Run(seed+1, Options{ClientsOnly: opts.ClientsOnly}); clean.Violation != "" {
 			t.Fatalf("seed %d fails without the knock-out too: %s", seed+1, clean.Violation)
 		}
-		t.Logf("found by seed %d: %s", seed+1, r.Violation)
+		t.Logf("%s: found by seed %d: %.120s", t.Name(), seed+1, r.Violation)
 		return
 	}
-	t.Fatalf("not found in %d seeds", bound)
+	t.Fatalf("%s: not found in %d seeds", t.Name(), bound)
 }

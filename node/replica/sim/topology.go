@@ -188,6 +188,7 @@ func (t *topology) elect() {
 	c.Primary = best
 	t.prefer = ""
 	t.heard[best] = t.w.now
+	t.w.faults.elected(t.w.node(best))
 	t.commit(c, "elected")
 }
 
