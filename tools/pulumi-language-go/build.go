@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,7 +50,9 @@ func parseOptions(info *pulumirpc.ProgramInfo) (options, error) {
 	return o, nil
 }
 
-// program returns the path of a runnable program and what removes it after use.
+// program returns the path of a runnable program and what removes it after use. Where PULUMI_HOME gives it a place of its
+// own, the program is kept there: go build leaves one that is up to date alone, so the update after a preview, and the
+// next run, skip the linker.
 func program(ctx context.Context, dir string, o options) (path string, cleanup func(), err error) {
 	switch {
 	case o.binary != "":
@@ -59,6 +62,10 @@ func program(ctx context.Context, dir string, o options) (path string, cleanup f
 		return o.binary, func() {}, nil
 	case o.buildTarget != "":
 		return o.buildTarget, func() {}, build(ctx, dir, o.buildTarget)
+	}
+	if home := os.Getenv("PULUMI_HOME"); home != "" {
+		path := filepath.Join(home, "go-programs", fmt.Sprintf("%x", sha256.Sum256([]byte(dir))), "program")
+		return path, func() {}, build(ctx, dir, path)
 	}
 	tmp, err := os.MkdirTemp("", "pulumi-go-")
 	if err != nil {

@@ -248,6 +248,9 @@ func (s Site) Destroy(ctx context.Context) error {
 	if err := os.RemoveAll(s.Dir); err != nil {
 		return fmt.Errorf("remove site: %w", err)
 	}
-	_ = os.Remove(filepath.Dir(s.Dir)) // fails while other stacks have their sites there, as it should
+	// These fail while other stacks have their sites there, as they should.
+	if os.Remove(filepath.Dir(s.Dir)) == nil {
+		_ = os.Remove(filepath.Dir(filepath.Dir(s.Dir)))
+	}
 	return nil
 }

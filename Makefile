@@ -1,0 +1,56 @@
+# What a newcomer types. `make help` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help build tools up down env test e2e bench lint vuln clean
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(if $(shell command -v gcc || command -v clang),-race)
+BUILD := CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w"
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-7s %s\n", $$1, $$2}'
+
+build: bin/hypercache bin/pulumi-resource-hypercache ## the node program and the local cloud's provider, into bin/
+
+# go build knows best what is up to date.
+.PHONY: bin/hypercache bin/pulumi-resource-hypercache
+bin/hypercache:
+	@echo "building bin/hypercache"
+	@$(BUILD) -o $@ ./node/cmd/hypercache
+bin/pulumi-resource-hypercache:
+	@echo "building bin/pulumi-resource-hypercache"
+	@$(BUILD) -o $@ ./infra/provider/cmd/pulumi-resource-hypercache
+
+tools: ## the Pulumi CLI and its Go language host, into bin/, where no usable pulumi is on PATH
+	@scripts/build-tools.sh
+
+up: ## a cluster on this machine: pulumi up -s local, then its health
+	@scripts/local-up.sh
+
+down: ## take the cluster on this machine away
+	@scripts/local-down.sh
+
+env: ## print the environment for pulumi by hand: eval "$$(make -s env)"
+	@bash -c 'source scripts/pulumi-env.sh && for v in PATH PULUMI_HOME PULUMI_BACKEND_URL PULUMI_CONFIG_PASSPHRASE \
+		PULUMI_SKIP_UPDATE_CHECK PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION GOFLAGS CGO_ENABLED; do \
+		printf "export %s=%q\n" "$$v" "$${!v}"; done'
+
+test: ## every test that needs nothing but Go
+	go test $(RACE) ./...
+	cd tools && go test ./...
+
+e2e: build tools ## real Pulumi, real nodes, real clients; installs redis-tools, redis-server and serf if missing
+	scripts/install-test-deps.sh
+	bash -c 'source scripts/pulumi-env.sh && go test -tags "e2e localonly" -count=1 -timeout 25m -v ./infra/e2e/...'
+
+bench: build ## compare with redis-server, side by side
+	scripts/bench.sh
+
+lint: ## format, vet, staticcheck, errcheck, module files, layout, shell scripts
+	@scripts/lint.sh
+
+vuln: ## known vulnerabilities in what we build from; asks the Go vulnerability database
+	cd tools/lint && go build -o ../../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
+	bin/govulncheck ./...
+
+clean: ## remove what was built; a running cluster stays (make down takes it away)
+	rm -rf bin

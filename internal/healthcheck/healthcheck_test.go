@@ -1,0 +1,167 @@
+// Package healthcheck tests scripts/health-check.sh against small servers that pass for nodes. It holds no code of its own.
+package healthcheck
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// node is a server that passes for one of ours.
+type node struct{ resp, http string }
+
+func (n node) argument() string { return "127.0.0.1:" + n.resp + ":" + n.http }
+
+// start serves HTTP with the given answer to /ready, and RESP that answers PING with pong.
+func start(t *testing.T, ready int, body, pong string) node {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(ready)
+		fmt.Fprint(w, body)
+	})
+	web := httptest.NewServer(mux)
+	t.Cleanup(web.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go servePings(l, pong)
+	return node{resp: portOf(t, l.Addr().String()), http: portOf(t, web.Listener.Addr().String())}
+}
+
+func servePings(l net.Listener, pong string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			for s := bufio.NewScanner(c); s.Scan(); {
+				if strings.HasSuffix(strings.ToUpper(strings.TrimSpace(s.Text())), "PING") {
+					fmt.Fprint(c, pong)
+				}
+			}
+		}()
+	}
+}
+
+func portOf(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// run runs the script with only the given programs on PATH and returns its output and exit code.
+func run(t *testing.T, path string, args ...string) (string, int) {
+	t.Helper()
+	cmd := exec.Command("bash", append([]string{filepath.Join("..", "..", "scripts", "health-check.sh")}, args...)...)
+	cmd.Env = append(os.Environ(), "PATH="+path)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// toolbox makes a directory with links to what the script may use; a program that is not installed fails the test.
+func toolbox(t *testing.T, programs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, p := range append(programs, "bash", "curl", "sed", "tr", "cut", "timeout", "dirname", "cat", "sort", "head") {
+		found, err := exec.LookPath(p)
+		if err != nil {
+			t.Fatalf("%s is needed: %v", p, err)
+		}
+		if err := os.Symlink(found, filepath.Join(dir, p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const pong = "+PONG\r\n"
+
+func TestWellNodesAreALineEachAndExitZero(t *testing.T) {
+	a, b := start(t, 200, "", pong), start(t, 200, "", pong)
+	out, code := run(t, toolbox(t), a.argument(), b.argument())
+	if code != 0 || strings.Count(out, " ok\n") != 2 || !strings.Contains(out, "all 2 nodes are well") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+func TestSickNodesAreNamedWithWhatTheyLack(t *testing.T) {
+	well := start(t, 200, "", pong)
+	unready := start(t, 503, `{"reason": "catching up"}`, pong)
+	mute := start(t, 200, "", "-LOADING wait\r\n")
+	out, code := run(t, toolbox(t), well.argument(), unready.argument(), mute.argument(), "127.0.0.1:1:1")
+	if code != 1 {
+		t.Errorf("exit %d, want 1", code)
+	}
+	for _, want := range []string{
+		"not ready: {\"reason\": \"catching up\"}", "RESP on " + mute.resp + " does not answer", "HTTP on 1 does not answer",
+		"3 of 4 nodes are sick: " + unready.argument() + " " + mute.argument() + " 127.0.0.1:1:1",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("missing %q in:\n%s", want, out)
+		}
+	}
+}
+
+func TestNodesComeFromTheStacksOutput(t *testing.T) {
+	a, b := start(t, 200, "", pong), start(t, 503, "", pong)
+	box := toolbox(t)
+	output := fmt.Sprintf(`[
+  {
+    "gossipPort": 7946,
+    "httpPort": %s,
+    "name": "node-1",
+    "privateIp": "127.0.0.1",
+    "publicIp": "",
+    "respPort": %s,
+    "rpcPort": 7373,
+    "zone": "zone-a"
+  },
+  {"name": "node-2", "publicIp": "127.0.0.1", "privateIp": "10.255.255.1", "respPort": %s, "httpPort": %s}
+]`, a.http, a.resp, b.resp, b.http)
+	// Programs that pass for Pulumi: the version is what the script looks at before it trusts them.
+	script := "#!" + filepath.Join(box, "bash") + "\ncase $1 in version) echo v3.300.0;; *) cat <<'JSON'\n" + output + "\nJSON\nesac\n"
+	for _, name := range []string{"pulumi", "pulumi-language-go"} {
+		if err := os.WriteFile(filepath.Join(box, name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, code := run(t, box)
+	if code != 1 || !strings.Contains(out, "1 of 2 nodes are sick: node-2") || !strings.Contains(out, "node-1 ") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+func TestNonsenseIsRefusedWithExitTwo(t *testing.T) {
+	for _, bad := range []string{"host:x", "host:1:", ":1", "--loud"} {
+		if out, code := run(t, toolbox(t), bad); code != 2 {
+			t.Errorf("%s: exit %d:\n%s", bad, code, out)
+		}
+	}
+}
+
+func TestAddressesAreNotRunAsCommands(t *testing.T) {
+	mark := filepath.Join(t.TempDir(), "mark")
+	run(t, toolbox(t), "$(touch "+mark+"):1:1", "`touch "+mark+"`:1:1")
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("an argument was run as a command")
+	}
+}
