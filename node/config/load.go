@@ -40,8 +40,9 @@ var SearchPaths = []string{"/config/config.yaml", "/etc/hypercache/config.yaml"}
 const maxFileBytes = 1 << 20
 
 // Load lays defaults, file, environment and flags over each other, checks the
-// result and fills in what is derived. Its error, when it is about the content,
-// is an *InvalidError that lists every problem.
+// result and fills in what is derived. Its error is a *FileError when the file
+// cannot be read, and an *InvalidError that lists every problem when the content
+// cannot be right.
 func Load(src Sources) (Config, error) {
 	path, data, err := readFile(src)
 	if err != nil {
@@ -77,6 +78,14 @@ func Load(src Sources) (Config, error) {
 	return cfg, nil
 }
 
+// FileError says that a configuration file cannot be read; the cause names it.
+type FileError struct{ Err error }
+
+func (e *FileError) Error() string { return "read configuration: " + e.Err.Error() }
+
+// Unwrap gives the cause, often fs.ErrNotExist.
+func (e *FileError) Unwrap() error { return e.Err }
+
 // readFile finds and reads the file; no file at all is fine unless one was named.
 func readFile(src Sources) (string, []byte, error) {
 	named := src.Path
@@ -90,7 +99,7 @@ func readFile(src Sources) (string, []byte, error) {
 	if named != "" {
 		data, err := readBounded(named)
 		if err != nil {
-			return "", nil, fmt.Errorf("read configuration: %w", err)
+			return "", nil, &FileError{err}
 		}
 		return named, data, nil
 	}
@@ -105,7 +114,7 @@ func readFile(src Sources) (string, []byte, error) {
 		}
 		if err != nil {
 			// A file that is there and cannot be read was meant to be used.
-			return "", nil, fmt.Errorf("read configuration: %w", err)
+			return "", nil, &FileError{err}
 		}
 		return path, data, nil
 	}
