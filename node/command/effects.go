@@ -66,7 +66,8 @@ func (e *Effects) setKeepTTL(key, value []byte) {
 	e.N++
 }
 
-func (e *Effects) del(key []byte) {
+// Del appends DEL key: what a primary says when a key expires or is evicted.
+func (e *Effects) Del(key []byte) {
 	if e == nil {
 		return
 	}

@@ -82,7 +82,7 @@ func (c *Ctx) expire(base, unit int64) {
 	}
 	if at <= c.Now {
 		c.Shard.Delete(key)
-		c.FX.del(key)
+		c.FX.Del(key)
 	} else {
 		c.Shard.SetExpire(key, at)
 		c.FX.expireAt(key, at)

@@ -161,7 +161,7 @@ func (h *harness) exec(c *testConn, args [][]byte) []byte {
 		keys := Keys(spec, args, nil)
 		for _, k := range keys {
 			if ring.Slot(args[k]) != ring.Slot(args[keys[0]]) {
-				w.Error("CROSSSLOT Keys in request don't hash to the same slot")
+				w.Error(ErrCrossSlot)
 				return w.Buf
 			}
 		}

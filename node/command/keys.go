@@ -31,7 +31,7 @@ func runDel(c *Ctx) {
 	for _, key := range c.Args[1:] {
 		if _, found := c.findWrite(key); found {
 			c.Shard.Delete(key)
-			c.FX.del(key)
+			c.FX.Del(key)
 			n++
 		}
 	}

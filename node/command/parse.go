@@ -2,6 +2,14 @@ package command
 
 import "math"
 
+// The errors by which a caller refuses to run a command at all, as Redis words them.
+const (
+	// ErrCrossSlot answers a ScopeKey command whose keys are in several slots.
+	ErrCrossSlot = "CROSSSLOT Keys in request don't hash to the same slot"
+	// ErrOOM answers a DenyOOM command while nothing can be evicted.
+	ErrOOM = "OOM command not allowed when used memory > 'maxmemory'."
+)
+
 // The error texts that several commands share, as Redis words them.
 const (
 	errSyntax     = "ERR syntax error"

@@ -42,7 +42,7 @@ func (c *Ctx) findWrite(key []byte) (store.Ref, bool) {
 	}
 	if at := r.ExpireAt(); at != 0 && at <= c.Now {
 		c.Shard.Delete(key)
-		c.FX.del(key)
+		c.FX.Del(key)
 		return store.Ref{}, false
 	}
 	c.Shard.Touch(r)
@@ -90,7 +90,7 @@ func runGetDel(c *Ctx) {
 	}
 	c.W.Bulk(r.Value())
 	c.Shard.Delete(key)
-	c.FX.del(key)
+	c.FX.Del(key)
 }
 
 func runGetSet(c *Ctx) {
@@ -315,7 +315,7 @@ func runGetEx(c *Ctx) {
 	switch {
 	case flags&(setEXAT|setPXAT) != 0 && at <= c.Now:
 		c.Shard.Delete(key)
-		c.FX.del(key)
+		c.FX.Del(key)
 	case when != nil:
 		c.Shard.SetExpire(key, at)
 		c.FX.expireAt(key, at)
