@@ -41,6 +41,8 @@ type FenceCall struct {
 type FenceRequest struct {
 	Group uint16 `json:"group"`
 	Term  uint64 `json:"term"`
+	// First: the group never had a primary, so that a replica without records lacks nothing.
+	First bool `json:"first,omitempty"`
 	// WaitFor, unless zero: answer when the log has reached this position, or after WaitMillis. The old primary's last
 	// records may still be on their way.
 	WaitFor    Position `json:"wait_for,omitzero"`

@@ -119,7 +119,7 @@ func (r *reign) ask(calls map[string]*FenceCall, node string, b *ballot, wait Po
 		c = &FenceCall{}
 		calls[node] = c
 	}
-	q := FenceRequest{Group: b.group, Term: b.conf.Term, WaitFor: wait}
+	q := FenceRequest{Group: b.group, Term: b.conf.Term, First: b.conf.Run == "", WaitFor: wait}
 	if wait != (Position{}) {
 		q.WaitMillis = uint64(handoverWait.Milliseconds())
 	}

@@ -1,0 +1,337 @@
+package cache
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hypercache/node/command"
+	"hypercache/node/peer"
+	"hypercache/node/replica"
+	"hypercache/node/resp"
+	"hypercache/node/ring"
+	"hypercache/node/store"
+)
+
+type (
+	stream = *peer.Stream
+	batch  = replica.Batch[stream]
+)
+
+// Network gives the standing stream to a node, nil where there is none, as *peer.Net does.
+type Network interface {
+	Stream(node string, class peer.Class) *peer.Stream
+}
+
+// Options configure a Cache. Self, DB and Server are required.
+type Options struct {
+	Self   string
+	DB     *store.DB
+	Server command.Server
+	// Wait is how long a command waits for a primary, for its replicas or for another node's answer (5 s).
+	Wait   time.Duration
+	Loops  int // event loops of the RESP server; each has a batch of its own
+	Logger *slog.Logger
+}
+
+// Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
+// interface's rules.
+type Cache struct {
+	opt    Options
+	log    *slog.Logger
+	db     *store.DB
+	driver *replica.Driver[stream]
+	net    Network
+	parts  [ring.Groups]part
+	view   atomic.Pointer[view]
+	loops  []round
+	park   parking
+
+	remotesMu sync.Mutex
+	remotes   atomic.Pointer[map[string]*remote]
+
+	dirtyMu sync.Mutex
+	dirty   []stream // inbound streams with replies that nobody has flushed yet
+
+	batches sync.Pool
+	Stats   Stats
+}
+
+// Stats counts since the start. Fields are read with Load.
+type Stats struct {
+	Commands, Forwarded, Received, Parked      atomic.Uint64
+	Hits, Misses, Expired, Evicted, Unanswered atomic.Uint64
+}
+
+// part is what the cache keeps of one group, under the group's lock.
+type part struct {
+	group *replica.Group[stream]
+	shard *store.Shard
+	fx    command.Effects
+	ctx   command.Ctx
+	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
+	slotSeq [ring.Slots / ring.Groups]uint64
+	waiting waiters
+}
+
+// view is the topology as routing needs it.
+type view struct {
+	epoch   uint64
+	primary [ring.Groups]string
+	addr    map[string]string // node -> RESP address, for MOVED
+}
+
+// round is one event loop's batch, used by that loop alone.
+type round struct {
+	batch    batch
+	remotes  []stream // forward streams written to in this round
+	used     []*resp.Session
+	commands uint64
+	rng      *rand.Rand
+	_        [64]byte // loops don't share a cache line
+}
+
+// New returns a cache without a driver: Attach gives it one before any command arrives.
+func New(opt Options) *Cache {
+	if opt.Wait == 0 {
+		opt.Wait = 5 * time.Second
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Cache{opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
+	c.remotes.Store(&map[string]*remote{})
+	c.view.Store(&view{})
+	c.batches.New = func() any { return newRound() }
+	for i := range c.loops {
+		c.loops[i].rng = newRNG()
+	}
+	for i := range c.parts {
+		c.parts[i].shard = opt.DB.Shard(i)
+	}
+	c.park.init()
+	return c
+}
+
+func newRound() *round { return &round{rng: newRNG()} }
+
+func newRNG() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
+
+// Attach gives the cache the driver that it is the Machine of, and the streams.
+func (c *Cache) Attach(d *replica.Driver[stream], n Network) {
+	c.driver, c.net = d, n
+	for i := range c.parts {
+		c.parts[i].group = d.Group(uint16(i))
+	}
+}
+
+// Route says who is primary of which group from now on ("" where nobody is), and the nodes' RESP addresses.
+func (c *Cache) Route(epoch uint64, primary [ring.Groups]string, addr map[string]string) {
+	c.view.Store(&view{epoch: epoch, primary: primary, addr: addr})
+	c.park.kick()
+}
+
+// conn is the state of one client's connection.
+type conn struct {
+	cache  *Cache
+	s      *resp.Session
+	client *command.Client
+	home   *round // where its goroutine batches
+	own    *round // its own, if no event loop feeds it
+	now    int64  // unix ms of the present batch, 0 between batches
+	keys   []int
+	args   [][]byte
+
+	// A command must not overtake an earlier one of its connection to the same group when routes change. parked
+	// counts commands that wait for a route, inflight those that another node has, epoch is the view they were sent by.
+	parked   atomic.Int32
+	inflight atomic.Int32
+	epoch    uint64
+}
+
+// Client implements command.Conn.
+func (k *conn) Client() *command.Client { return k.client }
+
+// SetProto implements command.Conn.
+func (k *conn) SetProto(v int) { k.s.SetProto(v) }
+
+// CloseAfterReply implements command.Conn.
+func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
+
+// Open implements resp.Handler.
+func (c *Cache) Open(s *resp.Session) {
+	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, time.Now().UnixMilli())}
+	if l := s.Loop(); l >= 0 && l < len(c.loops) {
+		k.home = &c.loops[l]
+	} else {
+		k.own = newRound()
+		k.home = k.own
+	}
+	s.User = k
+}
+
+// ClientOf returns the connection's state as CLIENT commands see it.
+func ClientOf(s *resp.Session) *command.Client {
+	if k, ok := s.User.(*conn); ok {
+		return k.client
+	}
+	return nil
+}
+
+// Closed implements resp.Handler.
+func (c *Cache) Closed(*resp.Session) {}
+
+// Command implements resp.Handler.
+func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
+	k := s.User.(*conn)
+	spec, problem := command.Resolve(args)
+	if problem != "" {
+		w.Error(problem)
+		return
+	}
+	if k.now == 0 {
+		k.now = time.Now().UnixMilli()
+		k.client.Note(spec, k.now)
+		k.home.used = append(k.home.used, s)
+	}
+	k.home.commands++
+	switch spec.Scope {
+	case command.ScopeKey:
+		c.keyed(k, w, spec, args)
+	case command.ScopeConn:
+		k.client.Note(spec, k.now)
+		ctx := command.ConnCtx{Spec: spec, Args: args, W: w, Conn: k, Server: c.opt.Server, Now: k.now}
+		ctx.Run()
+	case command.ScopeScatter:
+		c.scatter(k, w, spec, args)
+	case command.ScopeCluster:
+		c.cluster(k, w, spec, args)
+	}
+}
+
+const crossSlot = "CROSSSLOT Keys in request don't hash to the same slot"
+
+// keyed runs a command whose keys share a slot.
+func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+	var slot uint16
+	if spec.FirstKey == spec.LastKey && spec.FirstKey > 0 {
+		slot = ring.Slot(args[spec.FirstKey])
+	} else {
+		k.keys = command.Keys(spec, args, k.keys[:0])
+		for i, at := range k.keys {
+			if s := ring.Slot(args[at]); i == 0 {
+				slot = s
+			} else if s != slot {
+				w.Error(crossSlot)
+				return
+			}
+		}
+	}
+	o := op{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: w.Proto}
+	if k.client.ReadOnly() {
+		if to := c.view.Load(); to.primary[o.group] != c.opt.Self && to.addr[to.primary[o.group]] != "" {
+			w.Error(moved(slot, to.addr[to.primary[o.group]]))
+			return
+		}
+	}
+	c.run(k, w, &o)
+}
+
+// run executes an op of a connection here, or sends it where it belongs.
+func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
+	ordered := k.inOrder(c.view.Load())
+	if ordered && c.exec(o, w, k.now, k.home, origin{s: k.s}) {
+		return
+	}
+	to := origin{t: k.s.Hold(), conn: k}
+	if ordered && c.forward(o, to, k.home) {
+		return
+	}
+	c.wait(o, to, k.inflight.Load() > 0)
+}
+
+// inOrder tells that a command may run now without overtaking an earlier one.
+func (k *conn) inOrder(v *view) bool {
+	if k.parked.Load() > 0 {
+		return false
+	}
+	if k.epoch != v.epoch {
+		if k.inflight.Load() > 0 {
+			return false
+		}
+		k.epoch = v.epoch
+	}
+	return true
+}
+
+// BatchEnd implements resp.Handler.
+func (c *Cache) BatchEnd(s *resp.Session) {
+	k := s.User.(*conn)
+	k.now = 0
+	if k.own != nil {
+		c.endRound(k.own)
+	}
+}
+
+// RoundEnd implements resp.RoundHandler.
+func (c *Cache) RoundEnd(loop int) {
+	if loop >= 0 && loop < len(c.loops) {
+		c.endRound(&c.loops[loop])
+	}
+}
+
+// endRound lets what the round wrote go out and makes it durable. Where that fails, the connections of the round are
+// closed without an answer: what became of their writes is unknown, and saying anything else would be a lie.
+func (c *Cache) endRound(r *round) {
+	for _, s := range r.remotes {
+		s.Flush()
+	}
+	r.remotes = r.remotes[:0]
+	if err := c.driver.EndBatch(&r.batch); err != nil {
+		for _, s := range r.used {
+			s.Kill()
+		}
+	}
+	clear(r.used)
+	r.used = r.used[:0]
+	if r.commands > 0 {
+		c.Stats.Commands.Add(r.commands)
+		r.commands = 0
+	}
+	c.flushDirty()
+}
+
+// FlushReplies sends the answers to other nodes that the caller's work has let go.
+func (c *Cache) FlushReplies() { c.flushDirty() }
+
+func (c *Cache) flushDirty() {
+	c.dirtyMu.Lock()
+	list := c.dirty
+	c.dirty = nil
+	c.dirtyMu.Unlock()
+	for _, s := range list {
+		s.Flush()
+	}
+}
+
+func (c *Cache) markDirty(s stream) {
+	c.dirtyMu.Lock()
+	defer c.dirtyMu.Unlock()
+	for _, have := range c.dirty {
+		if have == s {
+			return
+		}
+	}
+	c.dirty = append(c.dirty, s)
+}
+
+func (r *round) sent(s stream) {
+	for _, have := range r.remotes {
+		if have == s {
+			return
+		}
+	}
+	r.remotes = append(r.remotes, s)
+}

@@ -1,0 +1,304 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"hypercache/node/command"
+	"hypercache/node/resp"
+	"hypercache/node/ring"
+)
+
+// cluster runs a command that speaks of every key in the cluster: SCAN group after group, RANDOMKEY on a group chosen
+// by size, the others on all groups at once.
+func (c *Cache) cluster(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+	hold := func() origin { return origin{t: k.s.Hold()} }
+	c.whole(spec, args, k, k.now, k.home, w, hold)
+}
+
+func (c *Cache) whole(spec *command.Spec, args [][]byte, k *conn, now int64, r *round, w *resp.Writer, hold func() origin) {
+	switch spec.Name {
+	case "scan":
+		c.scan(spec, args, k, now, r, w, hold)
+		return
+	case "randomkey":
+		c.randomKey(spec, args, k, now, r, w, hold)
+		return
+	}
+	g, ops := everywhere(spec, args, w.Proto)
+	c.dispatch(g, ops, k, now, r)
+	if g.complete(hold) {
+		g.write(w)
+	}
+}
+
+func everywhere(spec *command.Spec, args [][]byte, proto int) (*gather, []op) {
+	ops := make([]op, ring.Groups)
+	for i := range ops {
+		first, _ := ring.GroupSlots(i)
+		ops[i] = op{spec: spec, args: args, group: uint16(i), slot: first, part: true, proto: proto}
+	}
+	return &gather{merge: spec.Merge, proto: proto, left: len(ops), parts: make([][]byte, len(ops))}, ops
+}
+
+// scanning is one SCAN under way: it goes on to the next group until it has about as many keys as were asked for.
+type scanning struct {
+	c      *Cache
+	spec   *command.Spec
+	args   [][]byte
+	proto  int
+	count  int
+	group  uint16
+	keys   [][]byte
+	result resp.Writer
+
+	gate
+}
+
+// gate lets a chain of steps that may complete at once or later give its reply at the right place.
+type gate struct {
+	done    bool
+	waiting bool
+	to      origin
+}
+
+func (c *Cache) scan(spec *command.Spec, args [][]byte, k *conn, now int64, r *round, w *resp.Writer, hold func() origin) {
+	cursor, ok := command.ParseScanCursor(args[1])
+	if !ok {
+		w.Error(command.ErrInvalidCursor)
+		return
+	}
+	group, inner := command.SplitScanCursor(cursor)
+	s := &scanning{c: c, spec: spec, proto: w.Proto, count: scanCount(args), group: uint16(group)}
+	for _, a := range args {
+		s.args = append(s.args, append([]byte(nil), a...))
+	}
+	c.chain(func(done func(raw []byte)) { s.next(inner, k, now, r, done) }, w, hold)
+}
+
+// scanCount is how many keys a page should have. Mistakes in the options are for the command itself to find.
+func scanCount(args [][]byte) int {
+	for i := 2; i+1 < len(args); i++ {
+		if strings.EqualFold(string(args[i]), "count") {
+			if n, err := strconv.Atoi(string(args[i+1])); err == nil && n > 0 {
+				return n
+			}
+		}
+	}
+	return 10
+}
+
+// chain runs steps that end in one reply: into w if that comes before the command returns, held otherwise.
+func (c *Cache) chain(start func(done func(raw []byte)), w *resp.Writer, hold func() origin) {
+	g := &gather{left: 1, parts: make([][]byte, 1)}
+	g.then = func(parts [][]byte, to origin) { to.reply(parts[0]) }
+	start(func(raw []byte) { g.settle(0, raw) })
+	if g.complete(hold) {
+		w.Raw(g.parts[0])
+	}
+}
+
+// next asks the present group from its own cursor on. k, now and r belong to the goroutine that the command runs on,
+// and are only used by the first step; later ones run where the reply of the one before arrived.
+func (s *scanning) next(inner uint64, k *conn, now int64, r *round, done func([]byte)) {
+	for {
+		args := append([][]byte{s.args[0], strconv.AppendUint(nil, inner, 10)}, s.args[2:]...)
+		first, _ := ring.GroupSlots(int(s.group))
+		ops := []op{{spec: s.spec, args: args, group: s.group, slot: first, part: true, proto: s.proto}}
+		step := &gather{left: 1, parts: make([][]byte, 1)}
+		step.then = func(parts [][]byte, _ origin) {
+			if cursor, more := s.took(parts[0], done); more {
+				s.detach(cursor, done)
+			}
+		}
+		s.c.dispatch(step, ops, k, now, r)
+		if !step.complete(func() origin { return origin{} }) {
+			return
+		}
+		cursor, more := s.took(step.parts[0], done)
+		if !more {
+			return
+		}
+		inner = cursor
+	}
+}
+
+// detach goes on in a goroutine of its own: the one that brought the reply may hold locks, and must not run commands.
+func (s *scanning) detach(inner uint64, done func([]byte)) {
+	go func() { // ends with the scan, whose every step has a deadline
+		r := s.c.takeRound()
+		s.next(inner, nil, time.Now().UnixMilli(), r, done)
+		s.c.giveRound(r)
+	}()
+}
+
+// took takes one group's page. It answers when there is enough, or nothing more; otherwise it says where to go on.
+func (s *scanning) took(page []byte, done func([]byte)) (inner uint64, more bool) {
+	if len(page) > 0 && page[0] == '-' {
+		done(page)
+		return 0, false
+	}
+	_, rest, _ := header(page)
+	size := valueSize(rest)
+	_, digits, ok := header(rest[:size])
+	if !ok {
+		done([]byte("-ERR malformed page of a scan\r\n"))
+		return 0, false
+	}
+	inner, _ = strconv.ParseUint(string(digits[:max(len(digits)-2, 0)]), 10, 64)
+	s.keys = append(s.keys, elements(rest[size:])...)
+	last := inner == 0 && int(s.group) == ring.Groups-1
+	if inner == 0 && !last {
+		s.group++
+	}
+	if !last && len(s.keys) < s.count {
+		return inner, true
+	}
+	cursor := uint64(0)
+	if !last {
+		cursor = command.JoinScanCursor(int(s.group), inner)
+	}
+	w := resp.Writer{Proto: s.proto}
+	w.Array(2)
+	w.BulkString(strconv.FormatUint(cursor, 10))
+	w.Array(len(s.keys))
+	for _, e := range s.keys {
+		w.Raw(e)
+	}
+	done(w.Buf)
+	return 0, false
+}
+
+var dbsize = [][]byte{[]byte("DBSIZE")}
+
+// randomKey asks every group for its size first, so that each key of the cluster is about equally likely.
+func (c *Cache) randomKey(spec *command.Spec, args [][]byte, k *conn, now int64, r *round, w *resp.Writer, hold func() origin) {
+	proto := w.Proto
+	null := resp.Writer{Proto: proto}
+	null.Null()
+	pick := func(sizes [][]byte) (op, bool) {
+		var total, at int
+		var n [ring.Groups]int
+		for i, p := range sizes {
+			n[i], _, _ = header(p)
+			total += n[i]
+		}
+		if total == 0 {
+			return op{}, false
+		}
+		for x := rand.IntN(total); x >= n[at]; at++ {
+			x -= n[at]
+		}
+		first, _ := ring.GroupSlots(at)
+		return op{spec: spec, args: args[:1:1], group: uint16(at), slot: first, part: true, proto: proto}, true
+	}
+	name := append([]byte(nil), args[0]...)
+	args = [][]byte{name}
+	c.chain(func(done func([]byte)) {
+		sizes, ops := everywhere(command.Lookup(dbsize[0]), dbsize, proto)
+		one := func(parts [][]byte, k *conn, now int64, r *round) {
+			o, any := pick(parts)
+			if !any {
+				done(null.Buf)
+				return
+			}
+			g := &gather{left: 1, parts: make([][]byte, 1)}
+			g.then = func(parts [][]byte, _ origin) { done(parts[0]) }
+			c.dispatch(g, []op{o}, k, now, r)
+			if g.complete(func() origin { return origin{} }) {
+				done(g.parts[0])
+			}
+		}
+		sizes.then = func(parts [][]byte, _ origin) {
+			go func() { // one more step, which has a deadline
+				r := c.takeRound()
+				one(parts, nil, time.Now().UnixMilli(), r)
+				c.giveRound(r)
+			}()
+		}
+		c.dispatch(sizes, ops, k, now, r)
+		if sizes.complete(func() origin { return origin{} }) {
+			one(sizes.parts, k, now, r)
+		}
+	}, w, hold)
+}
+
+func (c *Cache) takeRound() *round { return c.batches.Get().(*round) }
+
+func (c *Cache) giveRound(r *round) {
+	c.endRound(r)
+	c.batches.Put(r)
+}
+
+// ErrScope is returned by Do for commands that belong to a connection.
+var ErrScope = errors.New("command belongs to a connection")
+
+type once chan []byte
+
+func (o once) settle(_ uint64, raw []byte) { o <- append([]byte(nil), raw...) }
+
+// Do runs one command as a client's would be, wherever its keys are, and returns the reply in RESP2. It is safe for
+// concurrent use.
+func (c *Cache) Do(ctx context.Context, args ...[]byte) ([]byte, error) {
+	spec, problem := command.Resolve(args)
+	if problem != "" {
+		return nil, errors.New(problem)
+	}
+	answer := make(once, 1)
+	to := origin{sink: answer}
+	w := resp.Writer{Proto: 2}
+	r := c.takeRound()
+	now := time.Now().UnixMilli()
+	direct := false
+	hold := func() origin { return to }
+	switch spec.Scope {
+	case command.ScopeKey:
+		slot := ring.Slot(args[spec.FirstKey])
+		for _, at := range command.Keys(spec, args, nil) {
+			if ring.Slot(args[at]) != slot {
+				c.giveRound(r)
+				return nil, errors.New(crossSlot)
+			}
+		}
+		c.dispatch(answer, []op{{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: 2}}, nil, now, r)
+	case command.ScopeScatter:
+		g, ops := split(spec, args, 2)
+		c.dispatch(g, ops, nil, now, r)
+		if direct = g.complete(hold); direct {
+			g.write(&w)
+		}
+	case command.ScopeCluster:
+		c.whole(spec, args, nil, now, r, &w, func() origin { return to })
+		direct = len(w.Buf) > 0
+	default:
+		c.giveRound(r)
+		return nil, ErrScope
+	}
+	if err := c.finishDo(r); err != nil {
+		return nil, err
+	}
+	if direct {
+		return w.Buf, nil
+	}
+	select {
+	case raw := <-answer:
+		return raw, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (c *Cache) finishDo(r *round) error {
+	for _, s := range r.remotes {
+		s.Flush()
+	}
+	r.remotes = r.remotes[:0]
+	err := c.driver.EndBatch(&r.batch)
+	c.flushDirty()
+	c.batches.Put(r)
+	return err
+}

@@ -1,0 +1,338 @@
+package cache
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"hypercache/node/command"
+	"hypercache/node/resp"
+	"hypercache/node/ring"
+	"hypercache/node/store"
+)
+
+// op is one command, or one group's part of it, on its way to the group's primary.
+type op struct {
+	spec  *command.Spec
+	args  [][]byte
+	group uint16
+	slot  uint16
+	part  bool // RunPart; its keys may be in several slots of the group, or it speaks of the whole group
+	proto int
+}
+
+// sink takes the reply of an op that does not come straight from a session.
+type sink interface {
+	// settle gives the reply to what was asked as id; raw is valid until it returns. It is called once, from any
+	// goroutine, maybe with a group's lock held: it must not block.
+	settle(id uint64, raw []byte)
+}
+
+// origin is where a reply goes: a session inside Command (s), a held reply (t), or a sink.
+type origin struct {
+	s    *resp.Session
+	t    resp.Ticket
+	sink sink
+	id   uint64
+	conn *conn // whose order counts, nil if nobody's
+}
+
+func (o *origin) reply(raw []byte) {
+	if o.sink != nil {
+		o.sink.settle(o.id, raw)
+		return
+	}
+	o.t.Reply(raw)
+}
+
+func (o *origin) fail(msg string) { o.reply([]byte("-" + msg + "\r\n")) }
+
+// Errors that clients meet while the cluster changes. go-redis and others retry on these prefixes.
+const (
+	errUnknown   = "NOREPLICAS The primary changed or too few replicas answered in time; the write may have been applied"
+	errNoAnswer  = "TRYAGAIN The primary changed before the read could be confirmed"
+	errNoPrimary = "CLUSTERDOWN Hash slot has no primary that serves now"
+	errBusy      = "TRYAGAIN Too many commands wait for a primary"
+	errDiskFull  = "MISCONF The disk of the data directory is full: writes are refused, reads are served"
+	errOOM       = "OOM command not allowed when used memory > 'maxmemory'."
+)
+
+// exec runs the op if this node serves its group, with the reply in w or held back; otherwise it changes nothing and
+// returns false.
+func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) bool {
+	p := &c.parts[o.group]
+	if o.spec.DenyOOM && c.db.OverLimit() && !c.evict(r) {
+		c.answer(w, &to, errOOM)
+		return true
+	}
+	mark := len(w.Buf)
+	p.group.Lock()
+	if !p.group.Serving() {
+		p.group.Unlock()
+		return false
+	}
+	if o.spec.Write && c.driver.DiskFull() {
+		p.group.Unlock()
+		c.answer(w, &to, errDiskFull)
+		return true
+	}
+	fx := p.run(o, w, now, r, c.db.Policy())
+	seq, ok := p.order(o, fx, r)
+	if !ok {
+		p.group.Unlock()
+		w.Buf = w.Buf[:mark]
+		return false
+	}
+	if !o.spec.Write {
+		c.count(w.Buf[mark:])
+	}
+	if p.group.Held(seq) {
+		p.hold(seq, o.spec.Write, to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
+		p.group.Unlock()
+		return true
+	}
+	p.group.Unlock()
+	if to.s == nil {
+		to.reply(w.Buf[mark:])
+	}
+	return true
+}
+
+// answer gives an error in place of running a command.
+func (c *Cache) answer(w *resp.Writer, to *origin, msg string) {
+	if to.s != nil {
+		w.Error(msg)
+		return
+	}
+	to.fail(msg)
+}
+
+// run executes the op on the shard, under the group's lock, and returns its effects, nil if nobody wants any.
+func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Policy) *command.Effects {
+	var fx *command.Effects
+	if o.spec.Write && p.group.Wants() {
+		p.fx.Reset()
+		fx = &p.fx
+	}
+	x := &p.ctx
+	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, now, w, fx, r.rng, policy
+	if o.part {
+		x.RunPart()
+	} else {
+		x.Run()
+	}
+	x.Args, x.W = nil, nil
+	return fx
+}
+
+// order gives a write its place in the log, and returns the record that the reply must wait for. It returns false
+// when the reply may rest on state that another primary has changed meanwhile: nothing was changed here then.
+func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool) {
+	if fx != nil && fx.N > 0 {
+		seq = p.group.Propose(fx.Buf, &r.batch)
+		p.touched(o, seq)
+		if cap(fx.Buf) > 1<<20 {
+			fx.Buf = nil
+		}
+		return seq, true
+	}
+	if p.group.Solo() {
+		if !p.group.Wants() {
+			return 0, true
+		}
+		return 0, p.group.Readable(time.Time{}, &r.batch)
+	}
+	// Whether this still is the primary is asked after the value was read.
+	if !p.group.Readable(time.Now(), &r.batch) {
+		return 0, false
+	}
+	return p.depends(o), true
+}
+
+func (p *part) touched(o *op, seq uint64) {
+	switch {
+	case !o.part:
+		p.slotSeq[o.slot%uint16(len(p.slotSeq))] = seq
+	case o.spec.Scope == command.ScopeScatter:
+		for i := 1; i < len(o.args); i += max(o.spec.KeyStep, 1) {
+			p.slotSeq[ring.Slot(o.args[i])%uint16(len(p.slotSeq))] = seq
+		}
+	default:
+		for i := range p.slotSeq {
+			p.slotSeq[i] = seq
+		}
+	}
+}
+
+// depends is the newest record whose effects the op may have seen.
+func (p *part) depends(o *op) (seq uint64) {
+	switch {
+	case !o.part:
+		return p.slotSeq[o.slot%uint16(len(p.slotSeq))]
+	case o.spec.Scope == command.ScopeScatter:
+		for i := 1; i < len(o.args); i += max(o.spec.KeyStep, 1) {
+			seq = max(seq, p.slotSeq[ring.Slot(o.args[i])%uint16(len(p.slotSeq))])
+		}
+		return seq
+	}
+	return p.group.Head().Seq
+}
+
+func (c *Cache) count(reply []byte) {
+	if len(reply) > 1 && (reply[0] == '$' || reply[0] == '*') && reply[1] == '-' || len(reply) > 0 && reply[0] == '_' {
+		c.Stats.Misses.Add(1)
+		return
+	}
+	c.Stats.Hits.Add(1)
+}
+
+// waiter is a reply that waits for a record.
+type waiter struct {
+	seq      uint64
+	deadline int64 // unix ms
+	write    bool
+	own      bool // the session has the bytes: Release, not Reply
+	t        resp.Ticket
+	sink     sink
+	id       uint64
+	reply    []byte
+}
+
+// waiters is a queue by record. A read may stand behind a newer write: it then waits a little longer than it must.
+type waiters struct {
+	list []waiter
+	head int
+}
+
+func (q *waiters) push(w waiter) {
+	if q.head > 0 && len(q.list) == cap(q.list) {
+		n := copy(q.list, q.list[q.head:])
+		clear(q.list[n:])
+		q.list, q.head = q.list[:n], 0
+	}
+	q.list = append(q.list, w)
+}
+
+func (q *waiters) front() *waiter {
+	if q.head == len(q.list) {
+		return nil
+	}
+	return &q.list[q.head]
+}
+
+func (q *waiters) pop() {
+	q.list[q.head] = waiter{}
+	q.head++
+	if q.head == len(q.list) {
+		q.list, q.head = q.list[:0], 0
+	}
+}
+
+var okReply = []byte("+OK\r\n")
+
+func (p *part) hold(seq uint64, write bool, to origin, reply []byte, deadline int64) {
+	w := waiter{seq: seq, write: write, deadline: deadline, t: to.t, sink: to.sink, id: to.id}
+	switch {
+	case to.s != nil:
+		w.t, w.own = to.s.Hold(), true
+	case string(reply) == string(okReply):
+		w.reply = okReply
+	default:
+		w.reply = slices.Clone(reply)
+	}
+	p.waiting.push(w)
+}
+
+func (w *waiter) done() {
+	switch {
+	case w.own:
+		w.t.Release()
+	case w.sink != nil:
+		w.sink.settle(w.id, w.reply)
+	default:
+		w.t.Reply(w.reply)
+	}
+}
+
+func (w *waiter) fail() {
+	msg := errNoAnswer
+	if w.write {
+		msg = errUnknown
+	}
+	o := origin{t: w.t, sink: w.sink, id: w.id}
+	o.fail(msg)
+}
+
+// Apply implements replica.Machine.
+func (c *Cache) Apply(group uint16, effects []byte) error {
+	return command.Apply(c.parts[group].shard, effects)
+}
+
+// Snapshot implements replica.Machine.
+func (c *Cache) Snapshot(group uint16, emit func([]byte)) {
+	var fx command.Effects
+	c.parts[group].shard.Range(func(r store.Ref) bool {
+		command.EncodeEntry(&fx, r)
+		if len(fx.Buf) > 32<<10 {
+			emit(fx.Buf)
+			fx.Reset()
+		}
+		return true
+	})
+	emit(fx.Buf)
+}
+
+// Clear implements replica.Machine.
+func (c *Cache) Clear(group uint16, emit func([]byte)) {
+	shard := c.parts[group].shard
+	var fx command.Effects
+	del := []byte("DEL")
+	shard.Range(func(r store.Ref) bool {
+		fx.Command(del, r.Key())
+		if len(fx.Buf) > 32<<10 {
+			emit(fx.Buf)
+			fx.Reset()
+		}
+		return true
+	})
+	if fx.N > 0 {
+		emit(fx.Buf)
+	}
+	shard.Flush()
+}
+
+// Settled implements replica.Machine.
+func (c *Cache) Settled(group uint16, seq uint64) {
+	p := &c.parts[group]
+	for w := p.waiting.front(); w != nil && w.seq <= seq; w = p.waiting.front() {
+		w.done()
+		p.waiting.pop()
+	}
+}
+
+// Lost implements replica.Machine.
+func (c *Cache) Lost(group uint16) {
+	p := &c.parts[group]
+	for w := p.waiting.front(); w != nil; w = p.waiting.front() {
+		c.Stats.Unanswered.Add(1)
+		w.fail()
+		p.waiting.pop()
+	}
+	clear(p.slotSeq[:])
+}
+
+// Changed implements replica.Machine.
+func (c *Cache) Changed(uint16) { c.park.kick() }
+
+// expireWaiters fails the replies of a group that have waited too long. The caller holds the group's lock.
+func (c *Cache) expireWaiters(p *part, now int64) {
+	for w := p.waiting.front(); w != nil && w.deadline < now; w = p.waiting.front() {
+		c.Stats.Unanswered.Add(1)
+		w.fail()
+		p.waiting.pop()
+	}
+}
+
+func moved(slot uint16, addr string) string {
+	return "MOVED " + strconv.Itoa(int(slot)) + " " + addr
+}

@@ -1,0 +1,289 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"hypercache/node/cache"
+	"hypercache/node/command"
+	"hypercache/node/resp"
+	"hypercache/node/ring"
+	"hypercache/node/store"
+	"hypercache/node/topology"
+)
+
+// redisVersion is the version of Redis whose behaviour commands follow; clients decide by it what they may use.
+const redisVersion = "7.0.15"
+
+// EachClient implements command.Server.
+func (s *Server) EachClient(yield func(*command.Client) bool) {
+	var all []*command.Client
+	s.resp.EachSession(func(x *resp.Session) bool {
+		if c := cache.ClientOf(x); c != nil {
+			all = append(all, c)
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b *command.Client) int { return int(int64(a.ID()) - int64(b.ID())) })
+	for _, c := range all {
+		if !yield(c) {
+			return
+		}
+	}
+}
+
+// KillClient implements command.Server.
+func (s *Server) KillClient(id uint64) {
+	s.resp.EachSession(func(x *resp.Session) bool {
+		if x.ID() == id {
+			x.Kill()
+			return false
+		}
+		return true
+	})
+}
+
+// Config implements command.Server.
+func (s *Server) Config() *command.Config { return s.params }
+
+// ResetStats implements command.Server.
+func (s *Server) ResetStats() {
+	st := &s.cache.Stats
+	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered} {
+		v.Store(0)
+	}
+}
+
+// ClusterEnabled implements command.Server. A lone node is a cluster of one, so that a client that works with it works
+// with the cluster that it may become.
+func (s *Server) ClusterEnabled() bool { return true }
+
+// Cluster implements command.Server.
+func (s *Server) Cluster() *command.ClusterView {
+	if v := s.view.Load(); v != nil {
+		return v
+	}
+	host, port := splitAddr(s.advertised(s.cfg.Network.RESPPort))
+	return &command.ClusterView{Nodes: []command.ClusterNode{{ID: s.id(), Host: host, Port: port, BusPort: s.cfg.Network.RPCPort, Health: "loading"}}}
+}
+
+// CountKeysInSlot implements command.Server.
+func (s *Server) CountKeysInSlot(slot uint16) int { return s.cache.CountKeysInSlot(slot) }
+
+// KeysInSlot implements command.Server.
+func (s *Server) KeysInSlot(slot uint16, limit int) [][]byte { return s.cache.KeysInSlot(slot, limit) }
+
+// clusterView is the committed topology as CLUSTER shows it.
+func (s *Server) clusterView(st *topology.State) *command.ClusterView {
+	v := &command.ClusterView{Epoch: st.Epoch, OK: true, Self: -1}
+	index := map[string]int{}
+	ids := make([]string, 0, len(st.Members))
+	for id, m := range st.Members {
+		if m.Status != topology.Removed || id == s.id() {
+			ids = append(ids, id)
+		}
+	}
+	if !slices.Contains(ids, s.id()) {
+		ids = append(ids, s.id())
+	}
+	slices.Sort(ids)
+	for i, id := range ids {
+		m := st.Members[id]
+		if id == s.id() {
+			v.Self = i
+			m.RESPAddr = s.advertised(s.cfg.Network.RESPPort)
+			m.Addr = s.advertised(s.cfg.Network.RPCPort)
+		}
+		host, port := splitAddr(m.RESPAddr)
+		_, bus := splitAddr(m.Addr)
+		health := "online"
+		if s.net.Down(id) {
+			health = "failed"
+		}
+		index[id] = i
+		v.Nodes = append(v.Nodes, command.ClusterNode{ID: id, Host: host, Port: port, BusPort: bus, TLS: s.cfg.Network.TLSEnabled, Health: health})
+	}
+	for i := range st.Groups {
+		g := &st.Groups[i]
+		at, known := index[g.Primary]
+		if !known {
+			v.OK = false
+			continue
+		}
+		first, last := ring.GroupSlots(i)
+		r := command.ClusterRange{First: first, Last: last, Primary: at}
+		for _, id := range g.Replicas {
+			if j, ok := index[id]; ok && id != g.Primary {
+				r.Replicas = append(r.Replicas, j)
+			}
+		}
+		if n := len(v.Ranges); n > 0 && v.Ranges[n-1].Last+1 == r.First && v.Ranges[n-1].Primary == r.Primary && slices.Equal(v.Ranges[n-1].Replicas, r.Replicas) {
+			v.Ranges[n-1].Last = r.Last
+			continue
+		}
+		v.Ranges = append(v.Ranges, r)
+	}
+	return v
+}
+
+func splitAddr(addr string) (host string, port int) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr, 0
+	}
+	port, _ = strconv.Atoi(p)
+	return host, port
+}
+
+// parameters are CONFIG's: those that this node has, with hooks for those that can change while it runs.
+func (s *Server) parameters() *command.Config {
+	p := command.NewConfig()
+	put := func(name, value string) { p.Put(name, value) }
+	put("port", strconv.Itoa(s.cfg.Network.RESPPort))
+	put("bind", s.cfg.Network.RESPBindAddr)
+	put("maxmemory", strconv.FormatInt(int64(s.cfg.Cache.MaxMemory), 10))
+	put("maxmemory-policy", s.cfg.Cache.EvictionPolicy)
+	put("appendonly", map[bool]string{true: "yes", false: "no"}[s.cfg.Persistence.Enabled])
+	put("appendfsync", s.cfg.Persistence.Fsync)
+	put("save", "")
+	put("dir", s.cfg.Persistence.DataDir)
+	put("maxclients", strconv.Itoa(s.cfg.Limits.MaxClients))
+	put("timeout", strconv.Itoa(int(s.cfg.Limits.IdleTimeout/time.Second)))
+	put("proto-max-bulk-len", strconv.FormatInt(int64(s.cfg.Cache.MaxValueBytes), 10))
+	put("cluster-enabled", "yes")
+	p.OnSet("maxmemory", func(v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err == nil {
+			s.db.SetMaxMemory(n)
+		}
+		return err
+	})
+	p.OnSet("maxmemory-policy", func(v string) error {
+		policy, err := store.ParsePolicy(v)
+		if err == nil {
+			s.db.SetPolicy(policy)
+		}
+		return err
+	})
+	return p
+}
+
+// Info implements command.Server.
+func (s *Server) Info(section string, add func(field, value string)) {
+	num := func(field string, n int64) { add(field, strconv.FormatInt(n, 10)) }
+	switch section {
+	case "server":
+		s.infoServer(add, num)
+	case "clients":
+		num("connected_clients", int64(s.resp.Clients()))
+		num("maxclients", int64(s.cfg.Limits.MaxClients))
+		num("blocked_clients", 0)
+	case "memory":
+		s.infoMemory(add, num)
+	case "persistence":
+		s.infoPersistence(num)
+	case "stats":
+		st := &s.cache.Stats
+		num("total_commands_processed", int64(st.Commands.Load()))
+		num("forwarded_commands", int64(st.Forwarded.Load()))
+		num("received_commands", int64(st.Received.Load()))
+		num("parked_commands", int64(st.Parked.Load()))
+		num("unanswered_commands", int64(st.Unanswered.Load()))
+		num("expired_keys", int64(st.Expired.Load()))
+		num("evicted_keys", int64(st.Evicted.Load()))
+		num("keyspace_hits", int64(st.Hits.Load()))
+		num("keyspace_misses", int64(st.Misses.Load()))
+	case "replication":
+		s.infoReplication(add, num)
+	case "cpu":
+		user, sys := cpuTimes()
+		add("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
+		add("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	case "cluster":
+		add("cluster_enabled", "1")
+	case "keyspace":
+		if keys, expires, _ := s.cache.Keyspace(); keys > 0 {
+			add("db0", fmt.Sprintf("keys=%d,expires=%d,avg_ttl=0", keys, expires))
+		}
+	}
+}
+
+func (s *Server) infoServer(add func(string, string), num func(string, int64)) {
+	up := time.Since(s.started)
+	add("redis_version", redisVersion)
+	add("hypercache_version", s.version)
+	add("redis_mode", "cluster")
+	add("os", runtime.GOOS+" "+runtime.GOARCH)
+	add("arch_bits", strconv.Itoa(strconv.IntSize))
+	num("process_id", int64(os.Getpid()))
+	add("run_id", fmt.Sprintf("%040x", s.restored.incarnation))
+	num("tcp_port", int64(s.cfg.Network.RESPPort))
+	num("server_time_usec", time.Now().UnixMicro())
+	num("uptime_in_seconds", int64(up.Seconds()))
+	num("uptime_in_days", int64(up.Hours()/24))
+	add("node_id", s.id())
+	add("config_file", s.cfg.File)
+}
+
+func (s *Server) infoMemory(add func(string, string), num func(string, int64)) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	used := s.db.Used()
+	num("used_memory", used)
+	add("used_memory_human", human(used))
+	num("used_memory_dataset", used)
+	num("used_memory_runtime", int64(m.Sys-m.HeapReleased))
+	num("maxmemory", s.db.MaxMemory())
+	add("maxmemory_human", human(s.db.MaxMemory()))
+	add("maxmemory_policy", s.db.Policy().String())
+	add("mem_allocator", "slabs")
+}
+
+func (s *Server) infoPersistence(num func(string, int64)) {
+	num("loading", 0)
+	if s.journal == nil {
+		num("aof_enabled", 0)
+		return
+	}
+	st := s.journal.Stats()
+	flag := func(b bool) int64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	num("aof_enabled", 1)
+	num("aof_rewrite_in_progress", flag(st.Rewriting))
+	num("aof_current_size", st.Size)
+	num("aof_base_size", st.BaseSize)
+	num("aof_buffer_length", st.Pending)
+	num("aof_rewrites", int64(st.Rewrites))
+	num("aof_disk_full", flag(st.DiskFull))
+}
+
+func (s *Server) infoReplication(add func(string, string), num func(string, int64)) {
+	r := s.roles(s.id())
+	add("role", "master") // every node is primary of some groups and replica of others
+	num("primary_groups", int64(r.Primary))
+	num("replica_groups", int64(r.Replica))
+	num("connected_slaves", int64(max(len(s.topology.State().Members)-1, 0)))
+	add("topology_leader", s.topology.Leader())
+	num("topology_epoch", int64(s.topology.State().Epoch))
+}
+
+func human(n int64) string {
+	const unit = 1024.0
+	f := float64(n)
+	for _, suffix := range []string{"B", "K", "M", "G"} {
+		if f < unit {
+			return fmt.Sprintf("%.2f%s", f, suffix)
+		}
+		f /= unit
+	}
+	return fmt.Sprintf("%.2fT", f)
+}

@@ -1,0 +1,370 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hypercache/node/cache"
+	"hypercache/node/command"
+	"hypercache/node/config"
+	"hypercache/node/httpapi"
+	"hypercache/node/journal"
+	"hypercache/node/member"
+	"hypercache/node/peer"
+	"hypercache/node/replica"
+	"hypercache/node/resp"
+	"hypercache/node/store"
+	"hypercache/node/topology"
+)
+
+type driver = replica.Driver[*peer.Stream]
+
+// Server is one node. New opens it, Run serves until its context ends and closes it.
+type Server struct {
+	cfg     config.Config
+	log     *slog.Logger
+	started time.Time
+	version string
+
+	journal  *journal.Journal // nil without persistence
+	db       *store.DB
+	driver   *driver
+	cache    *cache.Cache
+	net      *peer.Net
+	topology *topology.Topology
+	gossip   *member.Node
+	resp     *resp.Server
+	http     *httpapi.Server
+	params   *command.Config
+	secret   []byte
+
+	restored  *restored
+	view      atomic.Pointer[command.ClusterView]
+	failovers atomic.Uint64
+	draining  atomic.Bool
+	fatal     chan error
+
+	peersMu sync.Mutex // orders updates of the list of peers
+}
+
+// Version is what the build says it is; set with -ldflags "-X hypercache/node/server.Version=…".
+var Version = "0.1.0"
+
+// New opens a node: it locks and recovers the data directory, and takes every port, so that what can't work shows here.
+// Nothing is served before Run. After an error nothing is left open.
+func New(cfg config.Config, log *slog.Logger) (*Server, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Identify(); err != nil {
+		return nil, err
+	}
+	log = log.With("node", cfg.Server.NodeID)
+	for _, w := range cfg.Warnings() {
+		log.Warn(w)
+	}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1)}
+	if err := s.open(); err != nil {
+		s.close(false)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open() error {
+	var err error
+	if s.secret, err = s.cfg.Cluster.Secret(); err != nil {
+		return err
+	}
+	policy, err := store.ParsePolicy(s.cfg.Cache.EvictionPolicy)
+	if err != nil {
+		return err
+	}
+	s.db = store.New(store.Options{MaxMemory: int64(s.cfg.Cache.MaxMemory), Policy: policy})
+	if s.restored, err = s.recover(); err != nil {
+		return err
+	}
+	loops := runtime.GOMAXPROCS(0)
+	s.cache = cache.New(cache.Options{Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Loops: loops, Logger: s.log})
+	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
+	if err := s.openPeers(); err != nil {
+		return err
+	}
+	s.cache.Attach(s.driver, s.net)
+	s.params = s.parameters()
+	if err := s.openClients(loops); err != nil {
+		return err
+	}
+	return s.openCluster()
+}
+
+func (s *Server) id() string { return s.cfg.Server.NodeID }
+
+func (s *Server) driverOptions() replica.Options {
+	o := replica.Options{
+		Self: s.id(), Machine: s.cache, Lease: s.cfg.Cluster.Lease, Logger: s.log,
+		Fatal: func(err error) {
+			select {
+			case s.fatal <- err:
+			default:
+			}
+		},
+	}
+	if s.journal != nil {
+		o.Journal = s.journal
+	}
+	switch s.cfg.Cluster.WriteAcks {
+	case "one":
+		o.Acks = replica.AcksOne
+	case "all":
+		o.Acks = replica.AcksAll
+	}
+	return o
+}
+
+func (s *Server) openPeers() error {
+	ln, err := net.Listen("tcp", s.cfg.Network.RPCAddr())
+	if err != nil {
+		return fmt.Errorf("listen for other nodes (network.rpc_port): %w", err)
+	}
+	server, client, err := s.interNodeTLS()
+	if err != nil {
+		_ = ln.Close()
+		return err
+	}
+	s.net = peer.New(ln, s.handler(), peer.Options{
+		Self:   peer.Identity{NodeID: s.id(), Incarnation: s.restored.incarnation},
+		Secret: s.secret, Server: server, Client: client,
+		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Logger: s.log,
+	})
+	return nil
+}
+
+func (s *Server) openClients(loops int) error {
+	var cert *tls.Config
+	var err error
+	if s.cfg.Network.TLSEnabled {
+		if cert, err = clientTLS(s.cfg.Network); err != nil {
+			return err
+		}
+	}
+	s.resp, err = resp.NewServer(resp.ServerOptions{
+		Addr: s.cfg.Network.RESPAddr(), TLS: cert, Handler: s.cache,
+		Limits: resp.Limits{
+			MaxBulk: int(s.cfg.Cache.MaxValueBytes), MaxQueryBuffer: int(s.cfg.Limits.MaxQueryBuffer),
+			MaxOutputHard: int(s.cfg.Limits.MaxOutputBuffer),
+		},
+		MaxClients: s.cfg.Limits.MaxClients, IdleTimeout: s.cfg.Limits.IdleTimeout, Loops: loops, Logger: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("listen for Redis clients (network.resp_port): %w", err)
+	}
+	s.http, err = httpapi.New(httpapi.Options{
+		Addr: s.cfg.Network.HTTPAddr(), TLS: cert, Backend: backend{s}, Secret: s.secret,
+		MaxConns: s.cfg.Limits.HTTPMaxConns, MaxValue: int64(s.cfg.Cache.MaxValueBytes), Logger: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("listen for HTTP (network.http_port): %w", err)
+	}
+	return nil
+}
+
+func (s *Server) openCluster() error {
+	dir := filepath.Join(s.cfg.Persistence.DataDir, "topology")
+	var err error
+	s.topology, err = topology.Open(topology.Options{
+		NodeID: s.id(), DataDir: dir,
+		Self: topology.Member{
+			Addr: s.advertised(s.cfg.Network.RPCPort), Zone: s.cfg.Cluster.Zone,
+			RESPAddr: s.advertised(s.cfg.Network.RESPPort), HTTPAddr: s.advertised(s.cfg.Network.HTTPPort),
+			GossipAddr: s.advertised(s.cfg.Network.GossipPort),
+		},
+		Stream: topology.Stream(s.net.RaftListener(), s.net.DialRaft), Resolve: s.resolve, Network: s.net,
+		BootstrapExpect: s.expect(), RF: s.cfg.Cluster.ReplicationFactor, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	key, err := s.cfg.Cluster.GossipKey()
+	if err != nil {
+		return err
+	}
+	o := member.Options{
+		NodeID: s.id(), BindAddr: s.cfg.Network.GossipBindAddr, GossipPort: s.cfg.Network.GossipPort,
+		AdvertiseAddr: s.cfg.Network.AdvertiseAddr, Cluster: s.cfg.Cluster.Name, EncryptKey: key,
+		Tags: member.Tags{
+			RPCAddr: s.advertised(s.cfg.Network.RPCPort), RESPAddr: s.advertised(s.cfg.Network.RESPPort),
+			HTTPAddr: s.advertised(s.cfg.Network.HTTPPort), Zone: s.cfg.Cluster.Zone, Version: s.version,
+			TLS: s.cfg.Network.TLSEnabled,
+		},
+		Seeds: s.cfg.Cluster.Seeds, RPCAuthKey: s.cfg.Cluster.RPCAuthKey, OnLeave: s.Drain, Logger: s.log,
+	}
+	if s.cfg.Persistence.Enabled {
+		o.SnapshotPath = filepath.Join(s.cfg.Persistence.DataDir, "gossip.snapshot")
+		if len(key) > 0 {
+			o.KeyringFile = filepath.Join(s.cfg.Persistence.DataDir, "gossip.keyring")
+		}
+	}
+	if s.gossip, err = member.New(o); err != nil {
+		return err
+	}
+	s.gossip.OnChange(s.membersChanged)
+	return nil
+}
+
+func (s *Server) advertised(port int) string { return s.cfg.Network.Advertised(port) }
+
+// expect is how many nodes found a cluster together. A node that is not among its seeds waits to be taken in.
+func (s *Server) expect() int { return s.cfg.Cluster.Expect() }
+
+// Run serves until ctx ends, then hands the primaries over and closes everything. ready is called, if not nil, once
+// the node serves its share for the first time.
+func (s *Server) Run(ctx context.Context, ready func()) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	failed := make(chan error, 4)
+	serve := func(name string, f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil && work.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	wg.Go(func() { s.cache.Run(work) })
+	cancel := s.topology.Subscribe(s.topologyChanged)
+	defer cancel()
+	if err := s.gossip.Start(ctx); err != nil {
+		s.shutdown(false)
+		return err
+	}
+	serve("serve RESP", func() error { return s.resp.Serve(work) })
+	serve("serve HTTP", func() error { return s.http.Serve(work) })
+	serve("serve RPC", func() error { return s.gossip.ServeRPC(s.net.RPCListener()) })
+	if s.journal != nil {
+		wg.Go(func() { s.rewriteLoop(work) })
+	}
+	if ready != nil {
+		wg.Go(func() { s.announce(work, ready) })
+	}
+	s.log.Info("serving", "version", s.version, "resp", s.cfg.Network.RESPAddr(), "http", s.cfg.Network.HTTPAddr(),
+		"gossip", s.cfg.Network.GossipAddr(), "rpc", s.cfg.Network.RPCAddr(), "keys", s.restored.keys)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping")
+	case err = <-s.fatal:
+	case err = <-failed:
+	case <-s.gossip.Failed():
+		err = errors.New("gossip stopped by itself")
+	}
+	s.shutdown(err == nil)
+	return err
+}
+
+// shutdown closes in the order in which parts depend on each other: primaries are handed over while clients are still
+// served and other nodes still reached; then clients go, then gossip, so that nobody is sent here; then the topology,
+// whose Raft uses the streams; then the streams, whose handlers write the journal; the journal last.
+func (s *Server) shutdown(graceful bool) {
+	s.draining.Store(true)
+	if graceful {
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Cluster.HandoverTimeout)
+		if err := s.topology.Handover(ctx, s.id()); err != nil {
+			s.log.Warn("could not hand every primary over", "error", err)
+		}
+		cancel()
+	}
+	s.close(true)
+	s.log.Info("stopped")
+}
+
+func (s *Server) close(clean bool) {
+	note := func(what string, err error) {
+		if err != nil {
+			s.log.Warn("close "+what, "error", err)
+		}
+	}
+	if s.resp != nil {
+		note("RESP", s.resp.Close())
+	}
+	if s.http != nil {
+		note("HTTP", s.http.Close())
+	}
+	if s.gossip != nil {
+		note("gossip", s.gossip.Close())
+	}
+	if s.topology != nil {
+		note("topology", s.topology.Close())
+	}
+	if s.net != nil {
+		note("peers", s.net.Close())
+	}
+	if s.journal != nil {
+		note("journal", s.journal.Close(clean))
+	}
+}
+
+// announce calls ready once the node serves its share.
+func (s *Server) announce(ctx context.Context, ready func()) {
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for {
+		if ok, _ := s.Ready(); ok {
+			s.log.Info("ready")
+			ready()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// Ready tells whether the node serves its share, and if not, why.
+func (s *Server) Ready() (bool, []string) {
+	var why []string
+	if s.draining.Load() {
+		why = append(why, "the node is stopping or drained")
+	}
+	p := s.topology.Ready(s.id())
+	switch {
+	case !p.Leader:
+		why = append(why, "no leader of the topology is known")
+	case !p.Member:
+		why = append(why, "the node is not a member of the cluster yet")
+	case !p.Assigned:
+		why = append(why, "slots are not assigned yet")
+	case p.Electing > 0:
+		why = append(why, fmt.Sprintf("%d groups on this node have no primary", p.Electing))
+	}
+	if n := s.lagging(); n > 0 && len(why) == 0 {
+		why = append(why, fmt.Sprintf("%d groups on this node do not follow their primary yet", n))
+	}
+	return len(why) == 0, why
+}
+
+// Drain moves everything off this node and takes it out of the cluster; it keeps running until it is stopped.
+func (s *Server) Drain(ctx context.Context) error {
+	if err := s.topology.Drain(ctx, s.id()); err != nil {
+		return err
+	}
+	s.draining.Store(true)
+	return s.gossip.Leave(ctx)
+}
+
+func newIncarnation() uint64 { return rand.Uint64() | 1 }
