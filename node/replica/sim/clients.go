@@ -47,7 +47,7 @@ type clients struct {
 func (c *clients) build(w *world) {
 	c.w = w
 	c.reading = 0.2 + 0.5*w.rng.Float64()
-	c.pace = w.between(2*millisecond, 30*millisecond)
+	c.pace = w.between(4*millisecond, 30*millisecond)
 	for k := range c.history {
 		c.history[k].place = map[uint32]int{}
 	}

@@ -13,7 +13,8 @@ type faults struct {
 	stopped bool
 	pause   int64 // mean time between faults
 	nextID  uint64
-	ambush  bool // cut the next primary off before it says a word
+	hole    *node // the one follower that a change of replicas leaves to the primary; see jointHole
+	ambush  bool  // cut the next primary off before it says a word
 	kinds   []func(*faults)
 }
 
@@ -26,8 +27,9 @@ func (f *faults) build(w *world) {
 		(*faults).oneWay, (*faults).pauseNode, (*faults).slowDisk, (*faults).clockJump, (*faults).trim,
 		(*faults).breakSession, (*faults).spurious, (*faults).handover, (*faults).controller, (*faults).change,
 		(*faults).change, (*faults).isolateController, (*faults).healLinks, (*faults).healLinks,
-		(*faults).crashMany, (*faults).crashMany, (*faults).crashFenced, (*faults).churn, (*faults).churn, (*faults).recoverAlone,
-		(*faults).shortLog, (*faults).shortLog, (*faults).leapfrog, (*faults).leapfrog, (*faults).changeUnderFire, (*faults).changeUnderFire,
+		(*faults).crashMany, (*faults).crashMany, (*faults).crashFenced, (*faults).churn, (*faults).churn,
+		(*faults).recoverAlone, (*faults).shortLog, (*faults).shortLog, (*faults).leapfrog, (*faults).leapfrog,
+		(*faults).changeUnderFire, (*faults).changeUnderFire, (*faults).jointHole, (*faults).jointHole,
 	}
 	// Each run has its own mix: some faults do their harm only when others are rare.
 	density := []float64{0.1, 0.3, 0.8}[w.rng.IntN(3)]
@@ -209,6 +211,53 @@ func (f *faults) leapfrog() {
 			n.slow = 0
 		}
 		f.healLinks()
+	})
+}
+
+// jointHole replaces the primary and leaves it, while that is under way, with one follower that holds what it commits.
+// Afterwards those are alone that lack it.
+func (f *faults) jointHole() {
+	p, n := f.w.node(f.w.top.reg.Primary), f.any()
+	if p == nil || n == p || !slices.Contains(f.w.top.reg.Replicas, n.name) || !f.w.top.change(p.name) {
+		return
+	}
+	f.hole = n
+	f.healLinks()
+	f.leaveWith(p, n, f.w.top.reg.Learner)
+	f.w.after(second, func() { f.hole = nil })
+}
+
+// leaveWith cuts p off from all but n and one more.
+func (f *faults) leaveWith(p, n *node, more string) {
+	f.w.count.Partitions++
+	for j, m := range f.w.nodes {
+		f.w.net.cut[p.index][j] = m != p && m != n && m.name != more
+	}
+}
+
+// changed is told that the topology went on from the learner.
+func (f *faults) changed() {
+	n, p := f.hole, f.w.node(f.w.top.reg.Primary)
+	if n == nil || f.stopped {
+		return
+	}
+	f.hole = nil
+	old := f.w.top.reg.Replicas
+	if p == nil || !slices.Contains(old, p.name) { // without the joint step the primary is out already
+		for i, m := range f.w.nodes {
+			f.w.net.ctlCut[i] = m == n || !slices.Contains(old, m.name)
+			for j := range f.w.nodes {
+				f.w.net.cut[i][j] = i != j && (m == n) != (f.w.nodes[j] == n) && slices.Contains(old, m.name)
+			}
+		}
+	} else {
+		f.leaveWith(p, n, "")
+	}
+	f.w.after(f.w.between(50*millisecond, 400*millisecond), func() {
+		if !f.stopped {
+			f.isolate(n)
+			f.healLater()
+		}
 	})
 }
 

@@ -68,7 +68,7 @@ func (n *node) start() {
 		r.Head = replica.Position{Term: e.term, Seq: e.seq}
 	}
 	if n.w.chance(0.3) {
-		r.Window = uint64(n.w.between(2, 40))
+		r.Window = uint64(n.w.between(20, 200))
 	}
 	n.core = replica.New(n.name, r)
 	n.core.Break(n.w.opts.Rules)

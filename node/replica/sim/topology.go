@@ -259,6 +259,7 @@ func (t *topology) join(st replica.Status) {
 			}
 		}
 		t.commit(c, "joint")
+		t.w.faults.changed()
 		return
 	}
 }
