@@ -17,6 +17,6 @@
 // # Leaving
 //
 // Removing a node while the cluster stands (there is a roster) first moves its data to the others with the node's own drain
-// command; if that fails, the node stays and keeps running. When the whole cluster goes, the roster goes first, and nodes
+// command; a dead one is started once more for it. If that fails, the node stays. When the whole cluster goes, the roster goes first, and nodes
 // are only stopped.
 package machine

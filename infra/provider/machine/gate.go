@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"time"
+
+	"hypercache/infra/provider/ports"
 )
 
 // askTimeout bounds one question to a node.
@@ -113,47 +115,48 @@ func (s Site) Gather(ctx context.Context, names []string, limit time.Duration) e
 	return nil
 }
 
-// handOver moves a node's data to the nodes that stay. It does nothing when the whole cluster goes, or nobody else stays.
-// A node that runs is told itself; for a dead one a node that stays is asked to give its place away.
-func (s Site) handOver(ctx context.Context, spec Spec, r Record) error {
+// handOver moves a node's data to the nodes that stay, and returns the node's record as it is then. It does nothing when the
+// whole cluster goes, or nobody else stays, or the node never ran. One that is dead is started once more for it: only so is
+// its last copy of a key safe, if it has one.
+func (s Site) handOver(ctx context.Context, spec Spec, r Record) (Record, error) {
 	roster, err := s.Roster()
 	if err != nil {
-		return err
+		return r, err
 	}
 	stayers, err := s.others(spec.Name)
 	if err != nil {
-		return err
+		return r, err
 	}
 	stayers = slices.DeleteFunc(stayers, func(o Record) bool { return !slices.Contains(roster, o.Name) })
-	if len(stayers) == 0 {
-		return nil
+	if len(stayers) == 0 || r.Name == "" {
+		return r, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, spec.DrainTimeout)
-	defer cancel()
-	if r.Process.Alive() {
-		s.say("%s hands its data over", spec.Name)
-		return drain(ctx, r.Binary, "--config="+s.configFile(spec.Name))
-	}
-	for _, stayer := range stayers {
-		if stayer.check(ctx, "/ready") != nil {
-			continue
+	if !r.Process.Alive() {
+		s.say("%s is not running; it is started once more to hand its data over", spec.Name)
+		if err := ports.Check(spec.uses()); err != nil {
+			return r, err
 		}
-		s.say("%s is dead; %s gives its place away", spec.Name, stayer.Name)
-		return drain(ctx, stayer.Binary, "--config="+s.configFile(stayer.Name), "--node="+spec.Name)
+		if r, err = s.launchAndWait(ctx, spec, r, s.configFile(spec.Name)); err != nil {
+			return r, err
+		}
 	}
-	return fmt.Errorf("%s is not running and none of the nodes that stay is ready to take its place over", spec.Name)
+	s.say("%s hands its data over", spec.Name)
+	return r, drain(ctx, spec.DrainTimeout, r.Binary, "--config="+s.configFile(spec.Name))
 }
 
-// drain runs the node program's own drain command.
-func drain(ctx context.Context, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, append([]string{"drain"}, args...)...)
-	cmd.Env = nodeEnv(cmd.Environ())
+// drain runs the node program's own drain command, which waits until the node holds nothing that others lack.
+func drain(ctx context.Context, limit time.Duration, program string, args ...string) error {
+	// The program gets the limit too, and a little longer to tell how far it came.
+	ctx, cancel := context.WithTimeout(ctx, limit+killGrace)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, append([]string{"drain", "--timeout=" + limit.String()}, args...)...)
+	cmd.Env = nodeEnv(os.Environ())
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return fmt.Errorf("drain: %w; it said: %s", ctx.Err(), strings.TrimSpace(string(out)))
+		err = ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("drain: %w; it said: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("drain: %w; it said: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }

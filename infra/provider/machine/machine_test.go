@@ -328,8 +328,8 @@ func TestScaleInHandsOverFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if want := "node-5\nnode-1 --node=node-4"; c.drains() != want {
-		t.Errorf("drains %q, want %q: the live one itself, the dead one by a node that stays", c.drains(), want)
+	if want := "node-5\nnode-4"; c.drains() != want {
+		t.Errorf("drains %q, want %q: the dead one is started once more", c.drains(), want)
 	}
 	records, err := c.site.Records()
 	if err != nil || len(records) != 3 {
@@ -354,6 +354,22 @@ func TestNodeStaysWhenItsDataCannotBeHandedOver(t *testing.T) {
 	}
 	if _, err := os.Stat(c.site.NodeDir("node-3")); !os.IsNotExist(err) {
 		t.Error("forceDelete left the node's directory")
+	}
+}
+
+func TestDeadNodeThatCannotStartKeepsItsData(t *testing.T) {
+	c := newCluster(t, 3)
+	c.start()
+	c.kill(2)
+	if err := os.WriteFile(c.site.configFile("node-3"), []byte("test:\n  die: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := c.site.Remove(context.Background(), c.specs[2])
+	if err == nil || !strings.Contains(err.Error(), "node-3 stays") || !strings.Contains(err.Error(), "made of cheese") {
+		t.Errorf("got %v, want a refusal with the node's last words", err)
+	}
+	if _, err := os.Stat(c.site.DataDir("node-3")); err != nil {
+		t.Errorf("its data is gone: %v", err)
 	}
 }
 

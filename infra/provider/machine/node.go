@@ -127,12 +127,14 @@ func (s Site) run(ctx context.Context, spec Spec) (Record, error) {
 	return s.launchAndWait(ctx, spec, r, configFile)
 }
 
+// launchAndWait starts the record's program. What it started is stopped again when it does not get ready.
 func (s Site) launchAndWait(ctx context.Context, spec Spec, r Record, configFile string) (Record, error) {
 	var logged int64
 	if info, err := os.Stat(s.logFile(spec.Name)); err == nil {
 		logged = info.Size()
 	}
-	var err error
+	_, err := s.record(spec.Name)
+	first := errors.Is(err, fs.ErrNotExist)
 	r.Process, err = launch(ctx, s.logFile(spec.Name), s.NodeDir(spec.Name), r.Binary, "--config="+configFile)
 	if err == nil {
 		err = s.writeRecord(r)
@@ -146,7 +148,11 @@ func (s Site) launchAndWait(ctx context.Context, spec Spec, r Record, configFile
 	err = fmt.Errorf("%w\nThe last lines of its log:\n%s", err, s.logTail(spec.Name, logged))
 	// What was started is stopped even if ctx is over: the caller will not know of it.
 	_, stopErr := r.Process.stop(context.WithoutCancel(ctx), spec.StopTimeout)
-	return r, errors.Join(err, stopErr, os.Remove(filepath.Join(s.NodeDir(spec.Name), recordFile)))
+	err = errors.Join(err, stopErr)
+	if first { // it never was a part of the cluster, so others must not wait for it
+		err = errors.Join(err, os.Remove(filepath.Join(s.NodeDir(spec.Name), recordFile)))
+	}
+	return r, err
 }
 
 // prepare writes everything the node reads at its start.
@@ -219,7 +225,7 @@ func (s Site) Remove(ctx context.Context, spec Spec) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := s.handOver(ctx, spec, r); err != nil {
+	if r, err = s.handOver(ctx, spec, r); err != nil {
 		if !spec.ForceDelete {
 			return fmt.Errorf("%s stays, its data could not be handed over (forceDelete gives the data up): %w", spec.Name, err)
 		}

@@ -40,8 +40,8 @@ type standInConfig struct {
 
 func standIn(args []string) int {
 	drain := args[0] == "drain"
-	if drain {
-		args = args[1:]
+	if drain { // drain --timeout=… --config=…
+		args = args[2:]
 	}
 	file := strings.TrimPrefix(args[0], "--config=")
 	var c standInConfig
@@ -54,13 +54,13 @@ func standIn(args []string) int {
 		return 2
 	}
 	if drain {
-		return standInDrain(file, c, args[1:])
+		return standInDrain(file, c)
 	}
 	return standInServe(c)
 }
 
-// standInDrain notes who was asked to drain whom.
-func standInDrain(file string, c standInConfig, rest []string) int {
+// standInDrain notes who was asked to drain.
+func standInDrain(file string, c standInConfig) int {
 	if c.Test.DrainFails {
 		fmt.Println("no place for group 7")
 		return 1
@@ -71,7 +71,7 @@ func standInDrain(file string, c standInConfig, rest []string) int {
 		return 2
 	}
 	defer f.Close()
-	fmt.Fprintln(f, strings.TrimSpace(filepath.Base(node)+" "+strings.Join(rest, " ")))
+	fmt.Fprintln(f, filepath.Base(node))
 	return 0
 }
 
