@@ -96,13 +96,25 @@ func (s *State) propose(count uint64, acts []Action) []Action {
 	if !s.serving {
 		return acts
 	}
-	first := s.head.Seq + 1
+	prev := s.head
+	first := prev.Seq + 1
 	s.head.Seq += count
 	acts = append(acts, Action{Kind: AppendLocal, Term: s.term, First: first, Last: s.head.Seq})
 	for i := range s.peers {
-		if p := &s.peers[i]; p.up && (p.mode == streaming || p.mode == installing) {
-			acts = s.feed(p, acts)
+		p := &s.peers[i]
+		if p.mode == probing || p.mode == sending {
+			continue
 		}
+		if p.mode == installing || !p.up || p.next != first || s.head.Seq-max(p.match, p.base) > s.window {
+			acts = s.feed(p, acts)
+			continue
+		}
+		// What send does for a peer that was sent everything so far.
+		p.next, p.sentCommit = s.head.Seq+1, s.commit
+		acts = append(acts, Action{})
+		a := &acts[len(acts)-1]
+		a.Kind, a.To, a.Term, a.Prev, a.First, a.Last = Send, p.name, s.term, prev, first, s.head.Seq
+		a.Commit, a.Head, a.Round, a.Echo = s.commit, s.head, s.round, p.incarnation
 	}
 	return acts
 }
