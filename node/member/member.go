@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -96,6 +97,8 @@ const (
 	firstRetry       = 200 * time.Millisecond
 	slowestRetry     = 5 * time.Second
 	settledInterval  = 30 * time.Second
+	insistInterval   = 3 * time.Second
+	insistFor        = time.Minute
 	resolveTimeout   = 3 * time.Second
 	dialTimeout      = 4 * time.Second
 	leaveGrace       = time.Second
@@ -398,15 +401,24 @@ func (n *Node) watchSerf() {
 
 // seekSeeds joins through every seed that is not an alive member yet: quickly
 // while there are some, and every half a minute afterwards, which also heals a
-// cluster that a long network cut left in two.
+// cluster that a long network cut left in two. In its first minutes the node also
+// repeats itself to others: one that came back on a new address was not believed
+// while its old self counted as alive, and nothing else would tell them again
+// soon.
 func (n *Node) seekSeeds() {
 	wait, quiet := firstRetry, false
+	insist := time.Now().Add(n.opts.ReclaimAfter + insistFor)
 	for {
 		missing, err := n.joinMissing()
 		switch {
 		case len(missing) == 0:
 			wait, quiet = firstRetry, false
-			if !pause(n.ctx, n.ctx, settledInterval) {
+			interval := settledInterval
+			if time.Now().Before(insist) {
+				interval = insistInterval
+				n.repeatSelf()
+			}
+			if !pause(n.ctx, n.ctx, interval) {
 				return
 			}
 			continue
@@ -452,6 +464,22 @@ func (n *Node) joinMissing() (missing []string, err error) {
 		}
 	}
 	return missing, err
+}
+
+// repeatSelf exchanges the full state with one other alive member.
+func (n *Node) repeatSelf() {
+	var others []string
+	for _, m := range n.Members() {
+		if m.Status == Alive && m.ID != n.opts.NodeID {
+			others = append(others, m.GossipAddr)
+		}
+	}
+	if len(others) == 0 {
+		return
+	}
+	if _, err := n.serf.Join([]string{others[rand.IntN(len(others))]}, true); err != nil {
+		n.log.Debug("could not repeat the join", "error", err)
+	}
 }
 
 // encodeTags packs the addresses so that they fit 512 bytes: the host is written
