@@ -162,6 +162,10 @@ func TestPlan(t *testing.T) {
 		{"move: joint and ready", func(st *State, v *view) {
 			only(st, v, Group{Primary: "a", Replicas: []string{"a", "b"}, Next: []string{"a", "b", "c"}})
 		}, []string{"set term=3 primary=a replicas=[a b c] next=[] learner="}},
+		{"move: joint, not ready", func(st *State, v *view) {
+			only(st, v, Group{Primary: "a", Replicas: []string{"a", "b"}, Next: []string{"a", "b", "c"}})
+			v.status["a"].groups[0] = GroupStatus{Epoch: 10, Term: 3, Serving: true}
+		}, nil},
 		{"move: joint, an old report does not count", func(st *State, v *view) {
 			only(st, v, Group{Primary: "a", Replicas: []string{"a", "b"}, Next: []string{"a", "b", "c"}})
 			st.Groups[0].Epoch = 11
