@@ -252,7 +252,7 @@ func (s *State) onPeerDown(name string) {
 // onSnapshotDone goes on after the snapshot in the same stream, or starts over.
 func (s *State) onSnapshotDone(ev *Event, acts []Action) []Action {
 	p := s.peer(ev.Peer)
-	if s.role != Primary || p == nil || p.mode != sending || ev.Term != s.term {
+	if s.role != Primary || p == nil || p.mode != sending || ev.Term != 0 && ev.Term != s.term {
 		return acts
 	}
 	p.idle, p.resent = 0, 0

@@ -67,7 +67,8 @@ func TestMajorityCommits(t *testing.T) {
 	if got := kinds(acts); !slices.Equal(got, []ActionKind{AppendLocal, Send, Send}) {
 		t.Fatalf("a proposal leads to %v", got)
 	}
-	if _, ok := find(run(t, s, Event{Kind: AppendAck, From: "b", Term: 1, Head: Position{1, 2}, Stored: 1}), Committed); ok {
+	acts = run(t, s, Event{Kind: AppendAck, From: "b", Term: 1, Head: Position{1, 2}, Stored: 1})
+	if _, ok := find(acts, Committed); ok {
 		t.Fatal("committed by a head that is not stored")
 	}
 	run(t, s, Event{Kind: AppendAck, From: "b", Term: 1, Head: Position{1, 2}, Stored: 2})
@@ -243,7 +244,8 @@ func TestLearnerIsFedAndDoesNotCount(t *testing.T) {
 	if len(acts) != 3 {
 		t.Fatalf("actions %+v", acts)
 	}
-	run(t, s, Event{Kind: Stored, At: Position{1, 2}}, Event{Kind: AppendAck, From: "d", Term: 1, Head: Position{1, 2}, Stored: 2})
+	run(t, s, Event{Kind: Stored, At: Position{1, 2}},
+		Event{Kind: AppendAck, From: "d", Term: 1, Head: Position{1, 2}, Stored: 2})
 	if s.CommitSeq() != 1 {
 		t.Fatal("a learner counted")
 	}
