@@ -77,7 +77,7 @@ const (
 	// SnapshotSent: the whole content at position At was put in Peer's stream; what is sent next follows it there. Term
 	// is that of the SendSnapshot action it answers; 0 if it is told at once, while the action is carried out.
 	SnapshotSent
-	// SnapshotFailed: the snapshot for Peer, asked for in Term, was not completely sent. It is asked for again after a Tick.
+	// SnapshotFailed: the snapshot for Peer, asked for in Term, was not completely sent; a Tick asks again.
 	SnapshotFailed
 	// SnapshotOffered: From, primary of Term, starts to send its content at position At. Answered by InstallSnapshot
 	// (take it) or by an Ack with Rejected (read it off the stream and drop it).

@@ -108,9 +108,9 @@ func (s *State) extend(term, first, seq uint64) {
 	s.head = Position{term, seq}
 }
 
-// SetFloor tells the first sequence number whose record the driver still retains. Peers that need older ones get a
-// snapshot. It never needs to be called if everything since the start is retained; after New the driver calls it if it
-// does not hold the whole log.
+// SetFloor tells the first sequence number whose record the driver still retains, at most one past the head. Peers that
+// need older ones get a snapshot. It never needs to be called if everything since the start is retained; after New the
+// driver calls it if it does not hold the whole log.
 func (s *State) SetFloor(seq uint64) { s.floor = seq }
 
 // Role returns what the replica does now.

@@ -62,8 +62,8 @@ func (s *State) stepDown(acts []Action) []Action {
 	return append(acts, Action{Kind: StepDown, Term: s.term})
 }
 
-// onFence promises and tells how far the log reaches. The answer is given only by the incarnation that made the promise:
-// one that restarted since may already have led the term, or holds less than it said.
+// onFence promises and tells how far the log reaches. Only the incarnation that made the promise answers: one that
+// restarted since may already have led the term, or holds less than it said.
 func (s *State) onFence(ev *Event, acts []Action) []Action {
 	if ev.Term > s.promised {
 		acts = s.promise(ev.Term, acts)

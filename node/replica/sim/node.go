@@ -72,6 +72,7 @@ func (n *node) start() {
 	}
 	n.core = replica.New(n.name, r)
 	n.core.Break(n.w.opts.Rules)
+	n.floor = 0 // the tail is in memory
 	n.setFloor(uint64(len(n.log)) + 1 - uint64(n.w.rng.IntN(len(n.log)+1)))
 	n.w.check.started(n)
 	n.w.tracef("%s starts: promised %d head %v voter %v", n.name, n.promised, r.Head, voter)
