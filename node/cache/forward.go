@@ -226,7 +226,10 @@ func (p *pending) settled() {
 
 // again lets a request that was not executed wait for a route.
 func (c *Cache) again(p *pending) {
-	w := waiting{body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline}
+	w := waiting{
+		body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline,
+		after: time.Now().Add(parkRetry / 2).UnixMilli(),
+	}
 	if k := p.to.conn; k != nil {
 		k.parked.Add(1)
 	}

@@ -23,6 +23,7 @@ type waiting struct {
 	settled  bool // it must not run before everything its connection has on other nodes is answered
 	group    uint16
 	deadline int64 // unix ms
+	after    int64 // unix ms: not before, so that two nodes that disagree don't play ping-pong
 }
 
 // abandon answers a command that will not run.
@@ -149,6 +150,8 @@ func (c *Cache) routeOne(w *waiting, now int64, r *round, closing bool) bool {
 		c.Stats.Unanswered.Add(1)
 		w.abandon(errNoPrimary)
 		return true
+	case now < w.after:
+		return false
 	case w.settled && w.to.conn != nil && w.to.conn.inflight.Load() > 0:
 		return false
 	}

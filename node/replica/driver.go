@@ -125,8 +125,14 @@ type groupLink[S Stream] struct {
 type outbound[S Stream] struct {
 	stream  S
 	up      bool
-	queue   []uint16
+	queue   []queued
 	sending int
+}
+
+// queued is a snapshot that waits for those before it.
+type queued struct {
+	group uint16
+	term  uint64
 }
 
 // Batch collects what one round of commands touched, so that streams are flushed and the journal written once. It is
@@ -296,7 +302,7 @@ func (g *Group[S]) carryOut(b *Batch[S]) {
 		case Send:
 			g.send(a, b)
 		case SendSnapshot:
-			g.d.queueSnapshot(g, a.To, b)
+			g.d.queueSnapshot(g, a.To, a.Term, b)
 		case Ack:
 			g.ack(a, b)
 		case Committed:

@@ -15,25 +15,24 @@ const (
 
 // queueSnapshot sends the group's content to the peer now, or when the ones before it have arrived. The caller holds
 // the group's lock.
-func (d *Driver[S]) queueSnapshot(g *Group[S], peer string, b *Batch[S]) {
+func (d *Driver[S]) queueSnapshot(g *Group[S], peer string, term uint64, b *Batch[S]) {
 	d.mu.Lock()
 	out := d.peers[peer]
 	if out == nil || !out.up {
 		d.mu.Unlock()
-		g.ev = Event{Kind: SnapshotFailed, Peer: peer}
+		g.ev = Event{Kind: SnapshotFailed, Peer: peer, Term: term}
 		g.after(b)
 		return
 	}
 	if out.sending >= maxSnapshots {
-		if !slices.Contains(out.queue, g.ID) {
-			out.queue = append(out.queue, g.ID)
-		}
+		out.queue = slices.DeleteFunc(out.queue, func(q queued) bool { return q.group == g.ID })
+		out.queue = append(out.queue, queued{g.ID, term})
 		d.mu.Unlock()
 		return
 	}
 	out.sending++
 	d.mu.Unlock()
-	g.sendSnapshot(peer, b)
+	g.sendSnapshot(peer, term, b)
 }
 
 // after runs the event in g.ev from within carryOut, whose actions are still being walked.
@@ -44,12 +43,12 @@ func (g *Group[S]) after(b *Batch[S]) {
 	g.acts = saved
 }
 
-func (g *Group[S]) sendSnapshot(peer string, b *Batch[S]) {
+func (g *Group[S]) sendSnapshot(peer string, term uint64, b *Batch[S]) {
 	at := g.st.Head()
 	sent := g.writeSnapshot(peer, at, b)
-	g.ev = Event{Kind: SnapshotFailed, Peer: peer}
+	g.ev = Event{Kind: SnapshotFailed, Peer: peer, Term: term}
 	if sent {
-		g.ev = Event{Kind: SnapshotSent, Peer: peer, At: at}
+		g.ev = Event{Kind: SnapshotSent, Peer: peer, Term: term, At: at}
 		// From here on the follower is fed from the tail, which begins after what the snapshot holds.
 		if g.tail.next() != at.Seq+1 {
 			g.tail.reset(at.Seq + 1)
@@ -115,18 +114,18 @@ func (d *Driver[S]) snapshotDone(peer string, b *Batch[S]) {
 		return
 	}
 	out.sending = max(out.sending-1, 0)
-	var next []uint16
+	var next []queued
 	for out.sending < maxSnapshots && len(out.queue) > 0 {
 		next = append(next, out.queue[0])
 		out.queue = out.queue[1:]
 		out.sending++
 	}
 	d.mu.Unlock()
-	for _, id := range next {
-		g := &d.groups[id]
+	for _, q := range next {
+		g := &d.groups[q.group]
 		g.Lock()
-		if g.st.Role() == Primary {
-			g.sendSnapshot(peer, b)
+		if g.st.Role() == Primary && g.st.Term() == q.term {
+			g.sendSnapshot(peer, q.term, b)
 			g.Unlock()
 			continue
 		}

@@ -23,7 +23,7 @@ const (
 const (
 	appendHeader = 2 + 9*8 + 2
 	recordHeader = 1 + 4
-	ackSize      = 2 + 5*8 + 1
+	ackSize      = 2 + 6*8 + 1
 
 	// sendBytes splits what one follower lacks into frames, so that nothing else waits long behind it.
 	sendBytes = 1 << 20
@@ -113,7 +113,7 @@ func (g *Group[S]) ack(a *Action, b *Batch[S]) {
 		return
 	}
 	buf = binary.LittleEndian.AppendUint16(buf, g.ID)
-	for _, v := range [...]uint64{a.Term, a.Head.Term, a.Head.Seq, a.Round, a.Incarnation} {
+	for _, v := range [...]uint64{a.Term, a.Head.Term, a.Head.Seq, a.Stored, a.Round, a.Incarnation} {
 		buf = binary.LittleEndian.AppendUint64(buf, v)
 	}
 	var flags byte
@@ -122,6 +122,9 @@ func (g *Group[S]) ack(a *Action, b *Batch[S]) {
 	}
 	if a.Voter {
 		flags |= 2
+	}
+	if a.Installing {
+		flags |= 4
 	}
 	s.End(append(buf, flags))
 	b.dirty(s)
@@ -272,7 +275,7 @@ func (r *Receiver[S]) onAck(g *Group[S], body []byte) error {
 	if len(body) != ackSize {
 		return errFrame
 	}
-	var v [5]uint64
+	var v [6]uint64
 	for i := range v {
 		v[i] = binary.LittleEndian.Uint64(body[2+8*i:])
 	}
@@ -281,8 +284,8 @@ func (r *Receiver[S]) onAck(g *Group[S], body []byte) error {
 	defer g.Unlock()
 	g.st.SetFloor(g.tail.first)
 	g.ev = Event{
-		Kind: AppendAck, From: r.peer, Term: v[0], Head: Position{Term: v[1], Seq: v[2]}, Round: v[3],
-		Incarnation: v[4], Rejected: flags&1 != 0, Voter: flags&2 != 0,
+		Kind: AppendAck, From: r.peer, Term: v[0], Head: Position{Term: v[1], Seq: v[2]}, Stored: v[3], Round: v[4],
+		Incarnation: v[5], Rejected: flags&1 != 0, Voter: flags&2 != 0, Installing: flags&4 != 0,
 	}
 	g.step(&r.batch)
 	if r.d.opt.Acks == AcksAll {
