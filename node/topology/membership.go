@@ -248,7 +248,7 @@ func (t *Topology) stepDown() {
 	if !ok || !otherVoter(&view{self: t.o.NodeID, servers: servers, down: nil}) {
 		return
 	}
-	if err := t.raft.raft.LeadershipTransfer().Error(); err != nil {
+	if err := t.await(t.raft.raft.LeadershipTransfer()); err != nil {
 		t.log.Warn("leadership not transferred", "err", err)
 	}
 }

@@ -105,7 +105,7 @@ func (a *actions) assign(st *State, v *view) {
 			n++
 		}
 	}
-	if v.target == nil || n < max(1, v.expect) {
+	if v.target == nil || v.groups[0].busy || n < max(1, v.expect) {
 		return
 	}
 	for i, p := range v.target {

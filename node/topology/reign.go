@@ -52,7 +52,7 @@ func newReign(t *Topology) *reign {
 	}
 	r.ctx, r.cancel = context.WithCancel(t.ctx)
 	t.goRun(func() {
-		for t.raft.raft.Barrier(2*time.Second).Error() != nil {
+		for t.await(t.raft.raft.Barrier(2*time.Second)) != nil {
 			if r.ctx.Err() != nil || t.raft.raft.State() != raft.Leader {
 				return
 			}
@@ -293,7 +293,7 @@ func (r *reign) execute(a actions) {
 	if a.transfer && time.Since(r.transfer) > time.Second {
 		r.transfer = time.Now()
 		r.t.goRun(func() {
-			if err := r.t.raft.raft.LeadershipTransfer().Error(); err != nil {
+			if err := r.t.await(r.t.raft.raft.LeadershipTransfer()); err != nil {
 				r.log.Warn("leadership not transferred", "err", err)
 			}
 		})
@@ -334,13 +334,13 @@ func (t *Topology) changeServer(c serverChange) error {
 	id, addr, wait := raft.ServerID(c.id), raft.ServerAddress(c.addr), 2*time.Second
 	switch c.op {
 	case addNonvoter:
-		return t.raft.raft.AddNonvoter(id, addr, 0, wait).Error()
+		return t.await(t.raft.raft.AddNonvoter(id, addr, 0, wait))
 	case addVoter:
-		return t.raft.raft.AddVoter(id, addr, 0, wait).Error()
+		return t.await(t.raft.raft.AddVoter(id, addr, 0, wait))
 	case demote:
-		return t.raft.raft.DemoteVoter(id, 0, wait).Error()
+		return t.await(t.raft.raft.DemoteVoter(id, 0, wait))
 	default:
-		return t.raft.raft.RemoveServer(id, 0, wait).Error()
+		return t.await(t.raft.raft.RemoveServer(id, 0, wait))
 	}
 }
 

@@ -325,7 +325,7 @@ func (t *Topology) commit(c *command) (applied, error) {
 		return applied{}, fmt.Errorf("encode command: %w", err)
 	}
 	f := t.raft.raft.Apply(b, applyTimeout)
-	if err := f.Error(); err != nil {
+	if err := t.await(f); err != nil {
 		return applied{}, fmt.Errorf("commit: %w", err)
 	}
 	res, ok := f.Response().(applied)
@@ -336,6 +336,19 @@ func (t *Topology) commit(c *command) (applied, error) {
 		return applied{}, fmt.Errorf("commit: %w", res.err)
 	}
 	return res, nil
+}
+
+// await waits for a Raft future, or for Close: Raft forgets futures whose entry was committed but not applied when it
+// shuts down, and their Error then blocks for ever.
+func (t *Topology) await(f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // owned by Raft; outlives Close only if Raft forgot the future
+	select {
+	case err := <-done:
+		return err
+	case <-t.ctx.Done():
+		return ErrClosed
+	}
 }
 
 // updateMembers commits what change makes of the present members. Changes on this node do not overlap.
