@@ -359,3 +359,53 @@ func BenchmarkWrite(b *testing.B) {
 		ack.From = "b"
 	}
 }
+
+func TestSnapshotAloneDoesNotGiveTheVoteBack(t *testing.T) {
+	s := follower(false)
+	run(t, s, Event{Kind: SnapshotOffered, From: "c", Term: 2, At: Position{2, 9}},
+		Event{Kind: SnapshotInstalled, Term: 2, At: Position{2, 9}, Starts: []TermStart{{1, 1}, {2, 4}}})
+	if s.Voter() {
+		t.Fatal("votes, though the snapshot may be older than what it acknowledged")
+	}
+	probe := Event{Kind: Append, From: "c", Term: 2, Prev: Position{2, 9}, Last: 9, Head: Position{2, 9}, Echo: 3}
+	if run(t, s, probe); !s.Voter() {
+		t.Fatal("has all that the primary has and does not vote")
+	}
+}
+
+func TestNewTermSetsANewTarget(t *testing.T) {
+	s := follower(false)
+	run(t, s,
+		Event{Kind: Append, From: "a", Term: 1, Prev: Position{1, 5}, Last: 5, Head: Position{1, 90}, Echo: 3},
+		Event{Kind: Append, From: "c", Term: 2, Prev: Position{1, 5}, Last: 6, Runs: []TermStart{{2, 6}},
+			Head: Position{2, 6}, Echo: 3},
+		Event{Kind: Stored, At: Position{2, 6}})
+	if !s.Voter() {
+		t.Fatal("waits for records of a primary that is gone")
+	}
+}
+
+func TestStoredOfAReplacedLogDoesNotCount(t *testing.T) {
+	s := follower(true)
+	run(t, s, Event{Kind: SnapshotOffered, From: "c", Term: 2, At: Position{2, 6}},
+		Event{Kind: SnapshotInstalled, Term: 2, At: Position{2, 6}, Starts: []TermStart{{2, 6}}},
+		Event{Kind: Append, From: "c", Term: 2, Prev: Position{2, 6}, Last: 9, Runs: []TermStart{{2, 7}}})
+	if acts := run(t, s, Event{Kind: Stored, At: Position{1, 8}}); len(acts) != 0 || s.StoredSeq() != 6 {
+		t.Fatalf("stored %d, actions %+v", s.StoredSeq(), acts)
+	}
+}
+
+func TestRestartedPeerCountsForWhatItStillHas(t *testing.T) {
+	s := primary(t, "a", "b", "c")
+	run(t, s, Event{Kind: Propose, Count: 5},
+		Event{Kind: AppendAck, From: "b", Term: 1, Head: Position{1, 6}, Stored: 6, Voter: true})
+	acts := run(t, s, Event{
+		Kind: AppendAck, From: "b", Term: 1, Head: Position{1, 2}, Stored: 2, Rejected: true, Incarnation: 4,
+	})
+	if a, ok := find(acts, Send); !ok || a.First != 3 || a.Last != 6 || a.Echo != 4 {
+		t.Fatalf("actions %+v", acts)
+	}
+	if p := s.Status(nil).Peers[0]; p.Match != 2 || p.Lag != 4 {
+		t.Fatalf("peer %+v", p)
+	}
+}
