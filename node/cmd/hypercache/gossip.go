@@ -54,9 +54,9 @@ func (p *program) gossipMembers(ctx context.Context, src config.Sources, asJSON 
 	if asJSON {
 		return p.printJSON(list)
 	}
-	rows := [][]string{{"NODE", "STATUS", "GOSSIP", "RESP", "HTTP", "ZONE", "VERSION", ""}}
+	rows := [][]string{{"NODE", "STATUS", "GOSSIP", "RESP", "HTTP", "ZONE", "VERSION", "NOTE"}}
 	for _, m := range list {
-		note := " "
+		note := ""
 		if m.Observer() {
 			note = "onlooker"
 		}
