@@ -236,7 +236,9 @@ func (c *Cache) again(p *pending) {
 	p.settled()
 	if !c.park.add(w) {
 		w.abandon(errBusy)
+		return
 	}
+	c.park.kick()
 }
 
 // Answered handles a frame that came back on a forward stream.

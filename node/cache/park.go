@@ -87,9 +87,8 @@ func (c *Cache) wait(o *op, to origin, settled bool) {
 func (c *Cache) Run(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	retry := time.NewTicker(parkRetry)
-	defer retry.Stop()
 	r := newRound()
+	var retry <-chan time.Time // set while commands are parked
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,7 +97,7 @@ func (c *Cache) Run(ctx context.Context) {
 			return
 		case <-c.park.wake:
 			c.routeParked(r, false)
-		case <-retry.C:
+		case <-retry:
 			c.routeParked(r, false)
 		case <-tick.C:
 			now := time.Now().UnixMilli()
@@ -107,7 +106,16 @@ func (c *Cache) Run(ctx context.Context) {
 			c.driver.Tick(&r.batch)
 		}
 		c.endRound(r)
+		if retry = nil; c.park.waiting() {
+			retry = time.After(parkRetry)
+		}
 	}
+}
+
+func (p *parking) waiting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count > 0
 }
 
 // routeParked sends on what has a route now. Each group's commands go in order: one that must wait stops those behind.

@@ -37,4 +37,3 @@ func TestEveryNodeAnswersForEveryKey(t *testing.T) {
 		}
 	}
 }
-
