@@ -20,20 +20,17 @@ type (
 	batch  = replica.Batch[stream]
 )
 
-// Network gives the standing stream to a node, nil where there is none, as *peer.Net does.
-type Network interface {
-	Stream(node string, class peer.Class) *peer.Stream
-}
-
 // Options configure a Cache. Self, DB and Server are required.
 type Options struct {
 	Self   string
 	DB     *store.DB
 	Server command.Server
 	// Wait is how long a command waits for a primary, for its replicas or for another node's answer (5 s).
-	Wait   time.Duration
-	Loops  int // event loops of the RESP server; each has a batch of its own
-	Logger *slog.Logger
+	Wait time.Duration
+	// Samples is how many keys compete for each eviction (5).
+	Samples int
+	Loops   int // event loops of the RESP server; each has a batch of its own
+	Logger  *slog.Logger
 }
 
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
@@ -43,7 +40,6 @@ type Cache struct {
 	log    *slog.Logger
 	db     *store.DB
 	driver *replica.Driver[stream]
-	net    Network
 	parts  [ring.Groups]part
 	view   atomic.Pointer[view]
 	loops  []round
@@ -56,6 +52,7 @@ type Cache struct {
 	dirty   []stream // inbound streams with replies that nobody has flushed yet
 
 	batches sync.Pool
+	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
 	Stats   Stats
 }
 
@@ -98,6 +95,9 @@ func New(opt Options) *Cache {
 	if opt.Wait == 0 {
 		opt.Wait = 5 * time.Second
 	}
+	if opt.Samples <= 0 {
+		opt.Samples = 5 // Redis' maxmemory-samples
+	}
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -119,9 +119,9 @@ func newRound() *round { return &round{rng: newRNG()} }
 
 func newRNG() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
-// Attach gives the cache the driver that it is the Machine of, and the streams.
-func (c *Cache) Attach(d *replica.Driver[stream], n Network) {
-	c.driver, c.net = d, n
+// Attach gives the cache the driver that it is the Machine of.
+func (c *Cache) Attach(d *replica.Driver[stream]) {
+	c.driver = d
 	for i := range c.parts {
 		c.parts[i].group = d.Group(uint16(i))
 	}

@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	expireBatch    = 64 // keys a group loses per tick to expiry before its lock is given up
-	expireRounds   = 16 // batches per group and tick, so that a flood of expiries can't stop service
-	evictionSample = 5  // Redis' maxmemory-samples
-	evictionTries  = 64 // victims per write, at most
+	expireBatch   = 64 // keys a group loses per tick to expiry before its lock is given up
+	expireRounds  = 16 // batches per group and tick, so that a flood of expiries can't stop service
+	evictionTries = 64 // victims per write, at most
 )
 
 var del = []byte("DEL")
 
 // sweep deletes expired keys of the groups that this node is primary of, and fails replies that waited too long.
 func (c *Cache) sweep(now int64, r *round) {
+	c.clock.Store(now)
 	for i := range c.parts {
 		p := &c.parts[i]
 		for range expireRounds {
@@ -85,7 +85,7 @@ func (c *Cache) evictOne(r *round) bool {
 		}
 		var victim []byte
 		var best uint64
-		p.shard.EvictionSample(evictionSample, r.rng, func(ref store.Ref, score uint64) {
+		p.shard.EvictionSample(c.opt.Samples, r.rng, func(ref store.Ref, score uint64) {
 			if victim == nil || score > best {
 				victim, best = append(victim[:0], ref.Key()...), score
 			}

@@ -265,7 +265,9 @@ func (w *waiter) fail() {
 
 // Apply implements replica.Machine.
 func (c *Cache) Apply(group uint16, effects []byte) error {
-	return command.Apply(c.parts[group].shard, effects)
+	shard := c.parts[group].shard
+	shard.SetClock(c.clock.Load())
+	return command.Apply(shard, effects)
 }
 
 // Snapshot implements replica.Machine.

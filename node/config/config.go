@@ -125,10 +125,6 @@ type Cluster struct {
 	// AckTimeout is how long a write waits for its replicas before the client
 	// gets -NOREPLICAS. The write may still take effect.
 	AckTimeout time.Duration `key:"ack_timeout"`
-	// RereplicateAfter is how long a dead node keeps its place before its data is
-	// copied to others. Shorter restores redundancy sooner, longer saves the
-	// copying when a node only reboots.
-	RereplicateAfter time.Duration `key:"rereplicate_after"`
 	// HandoverTimeout bounds how long a stopping or draining node spends giving
 	// its primaries away.
 	HandoverTimeout time.Duration `key:"handover_timeout"`
@@ -205,9 +201,8 @@ func Default() Config {
 			WriteAcks:         "quorum",
 			HeartbeatInterval: 100 * time.Millisecond,
 			SuspectAfter:      time.Second,
-			Lease:             time.Second,
+			Lease:             500 * time.Millisecond,
 			AckTimeout:        5 * time.Second,
-			RereplicateAfter:  5 * time.Minute,
 			HandoverTimeout:   10 * time.Second,
 		},
 		Persistence: Persistence{

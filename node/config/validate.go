@@ -153,7 +153,6 @@ func (c Config) checkTimings(k *check) {
 		{"cluster.suspect_after", cl.SuspectAfter, 50 * time.Millisecond, 10 * time.Minute, false},
 		{"cluster.lease", cl.Lease, 50 * time.Millisecond, 10 * time.Minute, false},
 		{"cluster.ack_timeout", cl.AckTimeout, 50 * time.Millisecond, 10 * time.Minute, false},
-		{"cluster.rereplicate_after", cl.RereplicateAfter, time.Second, 30 * 24 * time.Hour, false},
 		{"cluster.handover_timeout", cl.HandoverTimeout, 100 * time.Millisecond, time.Hour, false},
 		{"limits.idle_timeout", c.Limits.IdleTimeout, time.Second, 365 * 24 * time.Hour, true},
 	} {

@@ -15,9 +15,6 @@ func TestEveryNodeAnswersForEveryKey(t *testing.T) {
 		for j := range 50 {
 			key := fmt.Sprintf("k%d-%d", i, j)
 			if err := r.Set(ctx, key, key, 0).Err(); err != nil {
-				for _, n := range c.Nodes() {
-					t.Log(n.ID, n.srv.DebugGroup(0))
-				}
 				t.Fatalf("SET through %s: %v", n.ID, err)
 			}
 		}

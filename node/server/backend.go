@@ -118,7 +118,7 @@ func (b backend) Members() []httpapi.Member {
 			GossipAddr: m.GossipAddr, RPCAddr: m.Addr,
 		}
 	}
-	for _, g := range s.gossip.Members() {
+	for _, g := range *s.members.Load() {
 		m := byID[g.ID]
 		if m == nil {
 			m = &httpapi.Member{ID: g.ID}

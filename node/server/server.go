@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,8 @@ type Server struct {
 	draining  atomic.Bool
 	fatal     chan error
 
+	built   chan struct{} // closed when New is done: other nodes' calls may come before
+	members atomic.Pointer[[]member.Member]
 	peersMu sync.Mutex // orders updates of the list of peers
 }
 
@@ -73,11 +76,13 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1)}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), built: make(chan struct{})}
+	s.members.Store(&[]member.Member{})
 	if err := s.open(); err != nil {
 		s.close(false)
 		return nil, err
 	}
+	close(s.built)
 	return s, nil
 }
 
@@ -95,12 +100,15 @@ func (s *Server) open() error {
 		return err
 	}
 	loops := runtime.GOMAXPROCS(0)
-	s.cache = cache.New(cache.Options{Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Loops: loops, Logger: s.log})
+	s.cache = cache.New(cache.Options{
+		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
+		Loops: loops, Logger: s.log,
+	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
+	s.cache.Attach(s.driver)
 	if err := s.openPeers(); err != nil {
 		return err
 	}
-	s.cache.Attach(s.driver, s.net)
 	s.params = s.parameters()
 	if err := s.openClients(loops); err != nil {
 		return err
@@ -224,8 +232,42 @@ func (s *Server) openCluster() error {
 
 func (s *Server) advertised(port int) string { return s.cfg.Network.Advertised(port) }
 
-// expect is how many nodes found a cluster together. A node that is not among its seeds waits to be taken in.
-func (s *Server) expect() int { return s.cfg.Cluster.Expect() }
+// expect is how many nodes found a cluster together: -1, never, for a node whose only seed is another node, since that
+// one has a cluster or will found it. With more seeds the count protects: so many nodes must have met.
+func (s *Server) expect() int {
+	seeds := s.cfg.Cluster.Seeds
+	if s.cfg.Cluster.BootstrapExpect > 0 || len(seeds) != 1 || s.isSelf(seeds[0]) {
+		return s.cfg.Cluster.Expect()
+	}
+	return -1
+}
+
+// isSelf tells that a gossip address is this node's own: as it advertises itself, or by any address of this machine.
+func (s *Server) isSelf(addr string) bool {
+	if addr == s.advertised(s.cfg.Network.GossipPort) {
+		return true
+	}
+	host, port := splitAddr(addr)
+	if port != s.cfg.Network.GossipPort {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		return false
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range own {
+		if n, ok := a.(*net.IPNet); ok && slices.Contains(ips, n.IP.String()) {
+			return true
+		}
+	}
+	return false
+}
 
 // Run serves until ctx ends, then hands the primaries over and closes everything. ready is called, if not nil, once
 // the node serves its share for the first time.

@@ -76,11 +76,13 @@ func (s *Server) batchEnd(st *peer.Stream) {
 
 // call answers other nodes' requests.
 func (s *Server) call(ctx context.Context, from, method string, payload []byte) ([]byte, error) {
+	select {
+	case <-s.built:
+	default:
+		return nil, fmt.Errorf("%s is starting", s.id())
+	}
 	switch {
 	case strings.HasPrefix(method, topology.Prefix):
-		if s.topology == nil {
-			return nil, fmt.Errorf("%s is starting", s.id())
-		}
 		return s.topology.Handle(ctx, from, method, payload)
 	case method == topology.MethodFence:
 		return s.fence(ctx, from, payload)
@@ -209,6 +211,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 
 // membersChanged carries gossip to the topology and to the streams.
 func (s *Server) membersChanged(list []member.Member) {
+	s.members.Store(&list)
 	found := make([]topology.Member, 0, len(list))
 	for _, m := range list {
 		if m.Observer() || m.Status != member.Alive || m.RPCAddr == "" {
@@ -233,7 +236,7 @@ func (s *Server) updatePeers(st *topology.State) {
 			addrs[id] = m.Addr
 		}
 	}
-	for _, m := range s.gossip.Members() {
+	for _, m := range *s.members.Load() {
 		if m.Status == member.Alive && !m.Observer() && m.RPCAddr != "" {
 			addrs[m.ID] = m.RPCAddr
 		}
@@ -243,7 +246,7 @@ func (s *Server) updatePeers(st *topology.State) {
 
 // resolve gives Raft the present address of a node.
 func (s *Server) resolve(id string) (string, bool) {
-	for _, m := range s.gossip.Members() {
+	for _, m := range *s.members.Load() {
 		if m.ID == id && m.Status == member.Alive && m.RPCAddr != "" {
 			return m.RPCAddr, true
 		}

@@ -15,17 +15,13 @@ func sortedIDs[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(
 func (a *actions) planServers(st *State, v *view) {
 	for _, id := range sortedIDs(st.Members) {
 		m := st.Members[id]
-		s, in := v.servers[id]
+		_, in := v.servers[id]
 		// A server's address in Raft's own list may go out of date: addressOf gives the present one. Changing it there
 		// races inside raft v1.8.0 (startStopReplication against updateLastAppended).
 		if m.Status == Removed || in {
 			continue
 		}
-		op := addNonvoter
-		if s.voter {
-			op = addVoter
-		}
-		a.server = &serverChange{op, id, m.Addr}
+		a.server = &serverChange{addNonvoter, id, m.Addr}
 		return
 	}
 	for _, id := range sortedIDs(v.servers) {
