@@ -19,6 +19,7 @@ import (
 // came; then, once for all, RoundEnd; then send each session's replies with one write. A socket is read once per round,
 // and a session executes at most one output chunk, so that no client starves the others.
 type loop struct {
+	linger bool // wait a moment before parking
 	srv    *Server
 	index  int
 	rounds RoundHandler // nil when the handler does not care
@@ -74,7 +75,8 @@ const (
 )
 
 func newLoop(srv *Server, index int) (*loop, error) {
-	l := &loop{srv: srv, index: index, buf: make([]byte, readBuffer)}
+	// With a loop on every processor, one that lingers would keep everything else waiting.
+	l := &loop{srv: srv, index: index, buf: make([]byte, readBuffer), linger: srv.opts.Loops < runtime.GOMAXPROCS(0)}
 	l.rounds, _ = srv.opts.Handler.(RoundHandler)
 	var err error
 	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -162,7 +164,9 @@ func (l *loop) poll() int {
 	if n > 0 || len(l.again) > 0 {
 		return n
 	}
-	runtime.Gosched()
+	if !l.linger {
+		runtime.Gosched()
+	}
 	l.sleeping.Store(true)
 	defer l.sleeping.Store(false)
 	l.mu.Lock()
@@ -171,7 +175,31 @@ func (l *loop) poll() int {
 	if post > 0 || l.sweepDue.Load() {
 		return l.pollNow()
 	}
+	if l.linger {
+		if n := l.pollFor(lingerTime); n > 0 {
+			return n
+		}
+	}
 	return l.block()
+}
+
+// lingerTime is how long a loop waits for the next event by itself before it parks. Clients that wait for each reply
+// come back within it, and parking costs more than their command: a goroutine switch, a futex, a processor that looks
+// for work. While it waits the loop keeps a processor that others might want, and a stop of the world waits for it.
+const lingerTime = 100 * time.Microsecond
+
+// pollFor waits up to d for an event without telling the scheduler.
+func (l *loop) pollFor(d time.Duration) int {
+	ts := unix.Timespec{Nsec: int64(d)}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.epfd),
+		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	if errno == unix.ENOSYS { // before Linux 5.11
+		l.linger = false
+	}
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 // block waits for an event. The epoll instance is itself watched by the runtime's poller, so the goroutine parks and its

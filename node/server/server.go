@@ -99,7 +99,9 @@ func (s *Server) open() error {
 	if s.restored, err = s.recover(); err != nil {
 		return err
 	}
-	loops := runtime.GOMAXPROCS(0)
+	// One processor is left to the kernel's network work, to replication, to the garbage collector and to whoever else
+	// runs here: with a loop on every processor they push each other off.
+	loops := max(runtime.GOMAXPROCS(0)-1, 1)
 	s.cache = cache.New(cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
 		Loops: loops, Logger: s.log,
@@ -399,6 +401,12 @@ func (s *Server) Ready() (bool, []string) {
 	}
 	return len(why) == 0, why
 }
+
+// Sees tells whether another node answers this one.
+func (s *Server) Sees(id string) bool { return !s.net.Down(id) }
+
+// LeadsTopology tells whether this node decides on the topology at present.
+func (s *Server) LeadsTopology() bool { return s.topology.IsLeader() }
 
 // Drain moves everything off this node and takes it out of the cluster; it keeps running until it is stopped.
 func (s *Server) Drain(ctx context.Context) error {
