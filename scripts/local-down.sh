@@ -13,6 +13,8 @@ if ! pulumi stack select local >/dev/null 2>&1; then
     echo "No local stack: nothing to destroy."
     exit 0
 fi
+# All nodes go, so none has anybody to hand its data to, even if an earlier change was interrupted half-way.
+rm -f .hypercache/local/local/roster.json
 # The provider is what destroys; it may have been cleaned away since.
 [ -x bin/pulumi-resource-hypercache ] || make --no-print-directory bin/pulumi-resource-hypercache
 pulumi destroy -s local --yes --skip-preview

@@ -131,17 +131,28 @@ func (s Site) handOver(ctx context.Context, spec Spec, r Record) (Record, error)
 	if len(stayers) == 0 || r.Name == "" {
 		return r, nil
 	}
+	patience := time.Duration(0) // poll tries once
 	if !r.Process.Alive() {
+		patience = spec.ReadyTimeout
 		s.say("%s is not running; it is started once more to hand its data over", spec.Name)
 		if err := ports.Check(spec.uses()); err != nil {
 			return r, err
 		}
-		if r, err = s.launchAndWait(ctx, spec, r, s.configFile(spec.Name)); err != nil {
+		alive := func(r Record) error {
+			return poll(ctx, spec.ReadyTimeout, func() error { return r.check(ctx, "/health") })
+		}
+		if r, err = s.launchAndWait(ctx, spec, r, alive); err != nil {
 			return r, err
 		}
 	}
 	s.say("%s hands its data over", spec.Name)
-	return r, drain(ctx, spec.DrainTimeout, r.Binary, "--config="+s.configFile(spec.Name))
+	// One that was just started may not have found the cluster yet. It need not catch up: what it lacks, others have.
+	return r, poll(ctx, patience, func() error {
+		if !r.Process.Alive() {
+			return fatal{fmt.Errorf("%s ended before its data was handed over", spec.Name)}
+		}
+		return drain(ctx, spec.DrainTimeout, r.Binary, "--config="+s.configFile(spec.Name))
+	})
 }
 
 // drain runs the node program's own drain command, which waits until the node holds nothing that others lack.

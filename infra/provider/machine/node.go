@@ -117,30 +117,30 @@ func (s Site) Start(ctx context.Context, spec Spec) (Process, error) {
 // ever launched.
 func (s Site) run(ctx context.Context, spec Spec) (Record, error) {
 	r := Record{Name: spec.Name, HTTP: spec.httpURL()}
-	configFile, err := s.prepare(spec)
-	if err != nil {
+	if err := s.prepare(spec); err != nil {
 		return r, err
 	}
+	var err error
 	if r.Binary, err = s.install(spec.Program, spec.SHA256); err != nil {
 		return r, err
 	}
-	return s.launchAndWait(ctx, spec, r, configFile)
+	return s.launchAndWait(ctx, spec, r, func(r Record) error { return s.settle(ctx, spec, r) })
 }
 
 // launchAndWait starts the record's program. What it started is stopped again when it does not get ready.
-func (s Site) launchAndWait(ctx context.Context, spec Spec, r Record, configFile string) (Record, error) {
+func (s Site) launchAndWait(ctx context.Context, spec Spec, r Record, wait func(Record) error) (Record, error) {
 	var logged int64
 	if info, err := os.Stat(s.logFile(spec.Name)); err == nil {
 		logged = info.Size()
 	}
 	_, err := s.record(spec.Name)
 	first := errors.Is(err, fs.ErrNotExist)
-	r.Process, err = launch(ctx, s.logFile(spec.Name), s.NodeDir(spec.Name), r.Binary, "--config="+configFile)
+	r.Process, err = launch(ctx, s.logFile(spec.Name), s.NodeDir(spec.Name), r.Binary, "--config="+s.configFile(spec.Name))
 	if err == nil {
 		err = s.writeRecord(r)
 	}
 	if err == nil {
-		err = s.settle(ctx, spec, r)
+		err = wait(r)
 	}
 	if err == nil {
 		return r, nil
@@ -156,24 +156,23 @@ func (s Site) launchAndWait(ctx context.Context, spec Spec, r Record, configFile
 }
 
 // prepare writes everything the node reads at its start.
-func (s Site) prepare(spec Spec) (configFile string, err error) {
+func (s Site) prepare(spec Spec) error {
 	dir := s.NodeDir(spec.Name)
 	if err := os.MkdirAll(s.DataDir(spec.Name), 0o700); err != nil {
-		return "", fmt.Errorf("make directory of %s: %w", spec.Name, err)
+		return fmt.Errorf("make directory of %s: %w", spec.Name, err)
 	}
 	if err := s.turnLog(spec.Name); err != nil {
-		return "", err
+		return err
 	}
 	secret := filepath.Join(dir, "secret")
 	if err := writeFile(secret, []byte(spec.ClusterSecret+"\n"), 0o600); err != nil {
-		return "", err
+		return err
 	}
 	text, err := nodeconf.AddSecrets(spec.Config, spec.GossipKey, secret)
 	if err != nil {
-		return "", fmt.Errorf("configure %s: %w", spec.Name, err)
+		return fmt.Errorf("configure %s: %w", spec.Name, err)
 	}
-	configFile = s.configFile(spec.Name)
-	return configFile, writeFile(configFile, []byte(text), 0o600)
+	return writeFile(s.configFile(spec.Name), []byte(text), 0o600)
 }
 
 func (s Site) configFile(name string) string { return filepath.Join(s.NodeDir(name), "config.yaml") }
@@ -211,7 +210,7 @@ func (s Site) rollBack(ctx context.Context, spec Spec, old Record, oldConfig []b
 	ctx = context.WithoutCancel(ctx) // an interrupted update must not leave a hole in the cluster
 	err := writeFile(s.configFile(spec.Name), oldConfig, 0o600)
 	if err == nil {
-		_, err = s.launchAndWait(ctx, spec, old, s.configFile(spec.Name))
+		_, err = s.launchAndWait(ctx, spec, old, func(r Record) error { return s.settle(ctx, spec, r) })
 	}
 	if err != nil {
 		return fmt.Errorf("%s could not be put back to its previous program and configuration either: %w", spec.Name, err)
@@ -227,7 +226,7 @@ func (s Site) Remove(ctx context.Context, spec Spec) error {
 	}
 	if r, err = s.handOver(ctx, spec, r); err != nil {
 		if !spec.ForceDelete {
-			return fmt.Errorf("%s stays, its data could not be handed over (forceDelete gives the data up): %w", spec.Name, err)
+			return fmt.Errorf("%s stays, its data could not be handed over (HYPERCACHE_FORCE_DELETE=1 in the environment gives it up): %w", spec.Name, err)
 		}
 		s.say("%s goes although its data could not be handed over: %v", spec.Name, err)
 	}
