@@ -112,7 +112,7 @@ func (*Node) Create(ctx context.Context, req infer.CreateRequest[NodeArgs]) (inf
 func (*Node) Read(
 	ctx context.Context, req infer.ReadRequest[NodeArgs, NodeState],
 ) (infer.ReadResponse[NodeArgs, NodeState], error) {
-	resp := infer.ReadResponse[NodeArgs, NodeState]{ID: req.ID, Inputs: req.Inputs, State: req.State}
+	resp := infer.ReadResponse[NodeArgs, NodeState](req)
 	status, process, known, err := site(ctx, req.State.Directory).Status(ctx, req.State.Name)
 	if err != nil {
 		return resp, err
