@@ -86,6 +86,7 @@ type round struct {
 	remotes  []stream // forward streams written to in this round
 	used     []*resp.Session
 	commands uint64
+	now      int64 // unix ms, of the last command
 	rng      *rand.Rand
 	_        [64]byte // loops don't share a cache line
 }

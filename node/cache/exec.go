@@ -60,6 +60,7 @@ const (
 // exec runs the op if this node serves its group, with the reply in w or held back; otherwise it changes nothing and
 // returns false.
 func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) bool {
+	r.now = now
 	p := &c.parts[o.group]
 	if o.spec.DenyOOM && c.db.OverLimit() && !c.evict(r) {
 		c.answer(w, &to, errOOM)

@@ -88,7 +88,7 @@ func (c *Cache) forward(o *op, to origin, r *round) bool {
 	}
 	at, p := rem.take()
 	p.to, p.write, p.group, p.gen = to, o.spec.Write, o.group, rem.generation[o.group]
-	p.deadline = time.Now().Add(c.opt.Wait).UnixMilli()
+	p.deadline = r.now + c.opt.Wait.Milliseconds()
 	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen)
 	buf, ok := rem.stream.Begin(frameRequest)
 	if !ok {
