@@ -29,6 +29,7 @@ type Cluster struct {
 type Node struct {
 	ID     string
 	Config config.Config
+	Log    *Log // if set before Start, what the node logs goes there
 
 	c      *Cluster
 	srv    *server.Server
@@ -66,11 +67,7 @@ func Start(t testing.TB, n int, change func(*config.Config)) *Cluster {
 	for _, node := range c.nodes {
 		node.Start()
 	}
-	t.Cleanup(func() {
-		for _, node := range c.nodes {
-			node.Stop()
-		}
-	})
+	t.Cleanup(c.StopAll)
 	c.AwaitReady()
 	return c
 }
@@ -99,7 +96,7 @@ func (c *Cluster) Add() *Node {
 	c.t.Helper()
 	seeds := c.seeds()
 	n := c.add()
-	n.Config.Cluster.Seeds, n.Config.Cluster.BootstrapExpect = seeds, len(seeds)
+	n.Config.Cluster.Seeds = seeds
 	n.Start()
 	return n
 }
@@ -142,7 +139,11 @@ func (c *Cluster) AwaitReady() {
 // Start runs the node.
 func (n *Node) Start() {
 	n.c.t.Helper()
-	srv, err := server.New(n.Config, testLogger(n.c.t))
+	log := testLogger(n.c.t)
+	if n.Log != nil {
+		log = n.Log.Logger()
+	}
+	srv, err := server.New(n.Config, log)
 	if err != nil {
 		n.c.t.Fatalf("open %s: %v", n.ID, err)
 	}

@@ -63,6 +63,12 @@ func (s *Server) ResetStats() {
 // with the cluster that it may become.
 func (s *Server) ClusterEnabled() bool { return true }
 
+// Holds counts the keys in this node's memory, as primary and as replica.
+func (s *Server) Holds() (primary, replica int) {
+	primary, _, replica = s.cache.Keyspace()
+	return primary, replica
+}
+
 // Cluster implements command.Server.
 func (s *Server) Cluster() *command.ClusterView {
 	if v := s.view.Load(); v != nil {
@@ -271,6 +277,8 @@ func (s *Server) infoReplication(add func(string, string), num func(string, int6
 	add("role", "master") // every node is primary of some groups and replica of others
 	num("primary_groups", int64(r.Primary))
 	num("replica_groups", int64(r.Replica))
+	_, _, copies := s.cache.Keyspace()
+	num("replica_keys", int64(copies))
 	num("connected_slaves", int64(max(len(s.topology.State().Members)-1, 0)))
 	add("topology_leader", s.topology.Leader())
 	num("topology_epoch", int64(s.topology.State().Epoch))

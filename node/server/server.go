@@ -53,6 +53,7 @@ type Server struct {
 	view      atomic.Pointer[command.ClusterView]
 	failovers atomic.Uint64
 	draining  atomic.Bool
+	routed    atomic.Uint64 // epoch of the topology by which commands are routed
 	fatal     chan error
 
 	built   chan struct{} // closed when New is done: other nodes' calls may come before
@@ -325,11 +326,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 func (s *Server) shutdown(graceful bool) {
 	s.draining.Store(true)
 	if graceful {
-		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Cluster.HandoverTimeout)
-		if err := s.topology.Handover(ctx, s.id()); err != nil {
-			s.log.Warn("could not hand every primary over", "error", err)
-		}
-		cancel()
+		s.handOver()
 	}
 	s.close(true)
 	s.log.Info("stopped")

@@ -155,7 +155,7 @@ func (s *Server) status(payload []byte) ([]byte, error) {
 	if err := topology.Decode(payload, &q); err != nil {
 		return nil, err
 	}
-	a := topology.StatusAnswer{Run: s.topology.Run()}
+	a := topology.StatusAnswer{Run: s.topology.Run(), Epoch: s.routed.Load()}
 	for _, id := range q.Groups {
 		if int(id) >= ring.Groups {
 			return nil, fmt.Errorf("status: no group %d", id)
@@ -207,6 +207,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 	s.cache.Route(st.Epoch, primary, addr)
 	s.cache.FlushReplies()
 	s.view.Store(s.clusterView(st))
+	s.routed.Store(st.Epoch)
 }
 
 // membersChanged carries gossip to the topology and to the streams.

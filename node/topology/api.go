@@ -111,9 +111,6 @@ type Timing struct {
 	// NotServing is how long a primary may know its election, its lease wait over, and not serve, before it is
 	// replaced. Default 300 ms; doubles with each fruitless election of a group, to 5 s.
 	NotServing time.Duration
-	// LossGrace is how long an election waits, all replicas having answered but too few being voters (the whole
-	// cluster lost power), before the highest head is taken and possible_loss logged. Default 2 s.
-	LossGrace time.Duration
 	// PrimaryReturn is how long a node must have been up before primaries are moved back to it. Default 5 s.
 	PrimaryReturn time.Duration
 	// Rebalance is how long membership must be unchanged before data moves. Default 500 ms.

@@ -78,7 +78,8 @@ type StatusCall struct {
 
 // StatusAnswer answers StatusCall.
 type StatusAnswer struct {
-	Run    string        `json:"run"` // Topology.Run of the answering process
+	Run    string        `json:"run"`   // Topology.Run of the answering process
+	Epoch  uint64        `json:"epoch"` // State.Epoch by which it routes commands
 	Groups []GroupStatus `json:"groups,omitempty"`
 }
 

@@ -16,15 +16,14 @@ type verdict struct {
 	run     string
 	lease   uint64 // milliseconds the primary has to wait
 	term    uint64 // not 0: a replica has promised this higher term, the election's is too low
-	loss    bool   // all answered, too few of them voters: choosing may lose acknowledged writes
+	loss    bool   // too few of them are voters: what only others than the chosen had acknowledged is lost
 }
 
 // chooser holds what choose knows beside the answers.
 type chooser struct {
-	old      string // the primary before, "" if not known
-	prefer   string
-	avoid    func(id string) bool // about to leave
-	takeLoss bool                 // choose even if verdict.loss
+	old    string // the primary before, "" if not known
+	prefer string
+	avoid  func(id string) bool // about to leave
 }
 
 // choose picks the primary of g from the answers to its fence. Only a replica with the highest head will do: with a
@@ -49,7 +48,8 @@ func choose(g *Group, answers map[string]answer, c chooser) verdict {
 	// A group that never had a primary has no content that an empty log could be short of.
 	votes := func(id string) bool { a := answers[id]; return a.OK && (a.Voter || g.Run == "") }
 	if !majority(g.Replicas, votes) || g.Next != nil && !majority(g.Next, votes) {
-		if v.loss = fenced == len(replicas); !v.loss || !c.takeLoss {
+		// Once every replica has answered, waiting brings nothing: there is nobody else who could know more.
+		if v.loss = fenced == len(replicas); !v.loss {
 			return v
 		}
 		votes = func(id string) bool { return answers[id].OK }

@@ -83,7 +83,7 @@ func (f *fabric) node(id string) *fakeNode {
 func testTiming() Timing {
 	return Timing{
 		Tick: 20 * time.Millisecond, Poll: 50 * time.Millisecond, Call: 2 * time.Second, PrimaryReturn: 300 * time.Millisecond,
-		Rebalance: 100 * time.Millisecond, VoterDelay: 100 * time.Millisecond, LossGrace: 200 * time.Millisecond, MaxMoves: 64,
+		Rebalance: 100 * time.Millisecond, VoterDelay: 100 * time.Millisecond, MaxMoves: 64,
 		NotServing: 500 * time.Millisecond,
 	}
 }

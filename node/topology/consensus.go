@@ -1,11 +1,7 @@
 package topology
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -178,31 +174,4 @@ func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 		return raft.ServerAddress(addr), nil
 	}
 	return "", fmt.Errorf("no address known for %s", id)
-}
-
-// hclogTo sends Raft's warnings and errors to log.
-func hclogTo(log *slog.Logger) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, JSONFormat: true, Output: logWriter{log}})
-}
-
-type logWriter struct{ log *slog.Logger }
-
-func (w logWriter) Write(p []byte) (int, error) {
-	var line map[string]any
-	if json.Unmarshal(bytes.TrimSpace(p), &line) != nil {
-		w.log.Warn("raft", "line", string(p))
-		return len(p), nil
-	}
-	message, level := fmt.Sprint(line["@message"]), slog.LevelWarn
-	if line["@level"] == "error" {
-		level = slog.LevelError
-	}
-	args := make([]any, 0, 2*len(line))
-	for k, v := range line {
-		if k[0] != '@' {
-			args = append(args, k, v)
-		}
-	}
-	w.log.Log(context.Background(), level, "raft: "+message, args...)
-	return len(p), nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"hypercache/node/ring"
 )
 
 // handoverWait is how long an heir may take to catch up with the fenced primary. Nobody serves the group meanwhile.
@@ -49,7 +47,7 @@ func (r *reign) open(list []election) []*ballot {
 	if len(changes) > 0 {
 		res, err := r.t.commit(&command{Groups: changes})
 		if err != nil {
-			r.log.Warn("election not begun", "groups", len(changes), "err", err)
+			r.log.Warn("election not begun", "groups", len(changes), "error", err)
 			return nil
 		}
 		for _, g := range res.rejected {
@@ -163,7 +161,7 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 				live--
 			}
 			if res.err != nil {
-				r.log.Warn("fence not answered", "node", res.node, "err", res.err)
+				r.log.Warn("fence not answered", "peer", res.node, "error", res.err)
 				continue
 			}
 			for _, g := range res.ans.Groups {
@@ -198,7 +196,7 @@ func (r *reign) close(ballots []*ballot) {
 	var changes []groupChange
 	losses := 0
 	for _, b := range ballots {
-		v := choose(&b.conf, b.answers, chooser{old: b.old, prefer: b.prefer, avoid: avoid, takeLoss: r.takeLoss(b.group)})
+		v := choose(&b.conf, b.answers, chooser{old: b.old, prefer: b.prefer, avoid: avoid})
 		set := b.conf
 		switch {
 		case v.primary != "":
@@ -206,15 +204,10 @@ func (r *reign) close(ballots []*ballot) {
 			if set.Run == "" {
 				set.Run = members[v.primary].Run
 			}
-			if v.loss {
-				losses++
-				r.log.Warn("possible_loss", "group", b.group, "primary", v.primary,
-					"head", b.answers[v.primary].head(), "answers", len(b.answers))
-			}
+			losses += boolInt(v.loss)
 		case v.term > set.Term:
 			set.Term = v.term + 1
 		default:
-			r.noteLoss(b.group, v.loss)
 			continue
 		}
 		changes = append(changes, groupChange{b.group, b.conf.Epoch, set})
@@ -223,27 +216,14 @@ func (r *reign) close(ballots []*ballot) {
 		return
 	}
 	if _, err := r.t.commit(&command{Groups: changes}); err != nil {
-		r.log.Warn("election not committed", "groups", len(changes), "err", err)
+		r.log.Warn("election not committed", "groups", len(changes), "error", err)
 		return
 	}
-	r.log.Info("primaries elected", "groups", len(changes), "of", len(ballots), "reason", ballots[0].reason, "possible_losses", losses)
-}
-
-// noteLoss remembers since when all replicas of a group answer without being voters enough.
-func (r *reign) noteLoss(g uint16, loss bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !loss {
-		r.lossSince[g] = time.Time{}
-	} else if r.lossSince[g].IsZero() {
-		r.lossSince[g] = time.Now()
+	if losses > 0 {
+		r.log.Warn("possible loss: every replica answered, but too few can vouch for their log, as after a power failure; the longest logs were taken",
+			"groups", losses)
 	}
-}
-
-func (r *reign) takeLoss(g uint16) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.lossSince[g].IsZero() && time.Since(r.lossSince[g]) >= r.t.o.Timing.LossGrace
+	r.log.Info("primaries elected", "groups", len(changes), "of", len(ballots), "reason", ballots[0].reason)
 }
 
 // done releases the groups and sets when they may be tried again.
@@ -263,15 +243,7 @@ func (r *reign) done(list []election) {
 			gv.retry = now.Add(10 * r.t.o.Timing.Tick)
 		case e.reason == "not serving":
 			gv.tries = min(gv.tries+1, 6)
-		default:
-			r.lossSince[e.group] = time.Time{}
 		}
 	}
 	r.t.kick()
-}
-
-// reignGroups is the per-group memory of a reign.
-type reignGroups struct {
-	groups    [ring.Groups]groupView
-	lossSince [ring.Groups]time.Time
 }

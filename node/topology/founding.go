@@ -55,7 +55,7 @@ func (t *Topology) askGrants(ids []string, n int) {
 		t.goRun(func() {
 			var a grantAnswer
 			if err := t.call(ctx, id, methodGrant, struct{}{}, &a); err != nil {
-				t.log.Info("no answer about founding a cluster", "node", id, "err", err)
+				t.log.Info("no answer about founding a cluster", "peer", id, "error", err)
 			}
 			answers <- a
 		})
@@ -77,7 +77,7 @@ func (t *Topology) askGrants(ids []string, n int) {
 	}
 	t.log.Info("founding a cluster", "nodes", ids)
 	if err := t.foundHere(); err != nil {
-		t.log.Error("cluster not founded", "err", err)
+		t.log.Error("cluster not founded", "error", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -49,7 +50,7 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 			return nil, err
 		}
 		if err := t.bind(c.Cluster); err != nil {
-			t.log.Warn("refused to join a cluster", "cluster", c.Cluster, "leader", from, "err", err)
+			t.log.Warn("refused to join a cluster", "cluster", c.Cluster, "leader", from, "error", err)
 			return nil, err
 		}
 		return Encode(struct{}{}), nil
@@ -101,7 +102,7 @@ func differs(m, seen Member, run string) bool {
 func (r *reign) hello(id string) bool {
 	var ans helloAnswer
 	if err := r.call(id, methodHello, struct{}{}, &ans); err != nil || ans.Member.ID != id {
-		r.warnOnce(id, "node does not answer properly", "err", err, "id", ans.Member.ID)
+		r.warnOnce(id, "node does not answer properly", "error", err, "id", ans.Member.ID)
 		return false
 	}
 	st := r.t.State()
@@ -119,7 +120,7 @@ func (r *reign) hello(id string) bool {
 			}
 		}
 		if err := r.call(id, methodJoin, joinCall{st.ClusterID}, &struct{}{}); err != nil {
-			r.warnOnce(id, "node does not join", "err", err)
+			r.warnOnce(id, "node does not join", "error", err)
 			return false
 		}
 	}
@@ -132,19 +133,19 @@ func (r *reign) hello(id string) bool {
 		return []Member{m}
 	})
 	if err != nil {
-		r.log.Warn("member not committed", "node", id, "err", err)
+		r.log.Warn("member not committed", "peer", id, "error", err)
 		return false
 	}
-	r.log.Info("member", "node", id, "addr", ans.Member.Addr, "zone", ans.Member.Zone, "known", known)
+	r.log.Info("member", "peer", id, "addr", ans.Member.Addr, "zone", ans.Member.Zone, "known", known)
 	return true
 }
 
 // forget takes a member that has lost its disk out of Raft's configuration: its log and its vote are gone, so it has to
 // come back as a new server.
 func (r *reign) forget(id string) bool {
-	r.log.Warn("member has lost its data: it starts over", "node", id)
+	r.log.Warn("member has lost its data: it starts over", "peer", id)
 	if err := r.t.changeServer(serverChange{op: remove, id: id}); err != nil {
-		r.log.Warn("raft configuration not changed", "node", id, "err", err)
+		r.log.Warn("raft configuration not changed", "peer", id, "error", err)
 		return false
 	}
 	return true
@@ -157,7 +158,7 @@ func (r *reign) warnOnce(id, msg string, args ...any) {
 	r.warned[id] = msg
 	r.mu.Unlock()
 	if !repeated {
-		r.log.Warn(msg, append([]any{"node", id}, args...)...)
+		r.log.Warn(msg, append([]any{"peer", id}, args...)...)
 	}
 }
 
@@ -249,7 +250,7 @@ func (t *Topology) stepDown() {
 		return
 	}
 	if err := t.await(t.raft.raft.LeadershipTransfer()); err != nil {
-		t.log.Warn("leadership not transferred", "err", err)
+		t.log.Warn("leadership not transferred", "error", err)
 	}
 }
 
@@ -280,6 +281,9 @@ func (t *Topology) wish(ctx context.Context, method, node string) error {
 	for {
 		ans, err := t.askLeader(ctx, method, node)
 		reached = reached || err == nil
+		if errors.Is(err, ErrNoLeader) && method == methodHandover && t.outvoted() {
+			return ErrNoLeader
+		}
 		if err == nil {
 			switch {
 			case ans.Done:
@@ -301,6 +305,19 @@ func (t *Topology) wish(ctx context.Context, method, node string) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// outvoted reports whether a majority of the voters is down, so that nobody can lead and waiting is vain.
+func (t *Topology) outvoted() bool {
+	servers, ok := t.servers()
+	voters, down := 0, 0
+	for id, s := range servers {
+		if s.voter {
+			voters++
+			down += boolInt(t.down(id))
+		}
+	}
+	return ok && 2*down >= voters
 }
 
 // askLeader makes one call to the leader. A node that was removed hears no more from Raft, so the members it knows are

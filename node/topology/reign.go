@@ -20,9 +20,9 @@ type reign struct {
 	cancel context.CancelFunc
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	ready bool // everything committed before is applied
-	reignGroups
+	mu        sync.Mutex
+	ready     bool // everything committed before is applied
+	groups    [ring.Groups]groupView
 	epoch     uint64 // the state's epoch that groups[].changed reflects
 	down      map[string]bool
 	since     map[string]time.Time
@@ -102,7 +102,7 @@ func (r *reign) found() {
 		id := randomID()
 		_, err := r.t.commit(&command{Found: &founding{ClusterID: id, RF: r.t.o.RF}, Members: []Member{r.t.self()}})
 		if err != nil {
-			r.log.Warn("cluster not founded", "err", err)
+			r.log.Warn("cluster not founded", "error", err)
 		} else {
 			r.log.Info("cluster founded", "cluster", id)
 		}
@@ -129,9 +129,12 @@ func (r *reign) observe(st *State, now time.Time) {
 		down := r.t.down(id)
 		if was, known := r.down[id]; !known || was != down {
 			r.down[id], r.since[id] = down, now
-			if down {
-				r.log.Warn("node is down", "node", id)
+			switch {
+			case down:
+				r.log.Warn("a node is down", "peer", id)
 				delete(r.status, id)
+			case known:
+				r.log.Info("a node is back", "peer", id)
 			}
 		}
 	}
@@ -285,7 +288,7 @@ func (r *reign) execute(a actions) {
 		r.server = true
 		r.t.goRun(func() {
 			if err := r.t.changeServer(*a.server); err != nil {
-				r.log.Warn("raft configuration not changed", "node", a.server.id, "err", err)
+				r.log.Warn("raft configuration not changed", "peer", a.server.id, "error", err)
 			}
 			r.serverDone()
 		})
@@ -294,7 +297,7 @@ func (r *reign) execute(a actions) {
 		r.transfer = time.Now()
 		r.t.goRun(func() {
 			if err := r.t.await(r.t.raft.raft.LeadershipTransfer()); err != nil {
-				r.log.Warn("leadership not transferred", "err", err)
+				r.log.Warn("leadership not transferred", "error", err)
 			}
 		})
 	}
@@ -302,7 +305,7 @@ func (r *reign) execute(a actions) {
 
 func (r *reign) change(changes []groupChange) {
 	if _, err := r.t.commit(&command{Groups: changes}); err != nil {
-		r.log.Warn("change not committed", "groups", len(changes), "err", err)
+		r.log.Warn("change not committed", "groups", len(changes), "error", err)
 	}
 	r.mu.Lock()
 	for _, ch := range changes {
@@ -318,14 +321,14 @@ func (r *reign) retire(ids []string) {
 		for _, id := range ids {
 			if m := st.Members[id]; m.Status == Draining && holdings(st, id) == 0 {
 				m.Status = Removed
-				r.log.Info("node drained and removed", "node", id)
+				r.log.Info("node drained and removed", "peer", id)
 				out = append(out, m)
 			}
 		}
 		return out
 	})
 	if err != nil {
-		r.log.Warn("drained nodes not removed", "err", err)
+		r.log.Warn("drained nodes not removed", "error", err)
 	}
 }
 

@@ -116,7 +116,6 @@ func (o *Options) complete() error {
 	tm.Poll = cmp.Or(tm.Poll, 200*time.Millisecond)
 	tm.FenceGrace = cmp.Or(tm.FenceGrace, 100*time.Millisecond)
 	tm.NotServing = cmp.Or(tm.NotServing, 300*time.Millisecond)
-	tm.LossGrace = cmp.Or(tm.LossGrace, 2*time.Second)
 	tm.PrimaryReturn = cmp.Or(tm.PrimaryReturn, 5*time.Second)
 	tm.Rebalance = cmp.Or(tm.Rebalance, 500*time.Millisecond)
 	tm.VoterDelay = cmp.Or(tm.VoterDelay, 2*time.Second)
@@ -173,7 +172,9 @@ func (t *Topology) run() {
 	defer tick.Stop()
 	var r *reign
 	var term uint64
+	leader := ""
 	for {
+		leader = t.noteLeader(leader)
 		leads := t.raft.raft.State() == raft.Leader
 		if r != nil && (!leads || t.raft.raft.CurrentTerm() != term) {
 			r.cancel()
@@ -201,6 +202,19 @@ func (t *Topology) run() {
 	}
 }
 
+// noteLeader says once when somebody else leads, or nobody does any more.
+func (t *Topology) noteLeader(was string) string {
+	now := t.Leader()
+	switch {
+	case now == was:
+	case now != "":
+		t.log.Info("topology has a leader", "leader", now)
+	default:
+		t.log.Warn("topology has no leader: nothing about it can change until there is one", "before", was)
+	}
+	return now
+}
+
 // dispatch tells the subscribers, and keeps the identity file up to date.
 func (t *Topology) dispatch() {
 	for {
@@ -212,7 +226,7 @@ func (t *Topology) dispatch() {
 		st := t.State()
 		if st.ClusterID != "" {
 			if err := t.bind(st.ClusterID); err != nil {
-				t.log.Error("cluster identity not kept", "err", err)
+				t.log.Error("cluster identity not kept", "error", err)
 			}
 		}
 		t.mu.Lock()
