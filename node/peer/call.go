@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -17,7 +18,11 @@ type RemoteError struct{ Node, Method, Text string }
 
 func (e *RemoteError) Error() string { return fmt.Sprintf("%s on %s: %s", e.Method, e.Node, e.Text) }
 
-const defaultCallTimeout = 5 * time.Second
+const (
+	defaultCallTimeout = 5 * time.Second
+	// maxCallPayload bounds what waits in front of a heartbeat.
+	maxCallPayload = 64 << 20
+)
 
 type callResult struct {
 	payload []byte
@@ -29,18 +34,23 @@ type callResult struct {
 type callTable struct {
 	mu   sync.Mutex
 	next uint64
-	open map[uint64]chan callResult
+	open map[uint64]openCall
 }
 
-func (t *callTable) add() (uint64, chan callResult) {
+type openCall struct {
+	s      *Stream // who was asked: nobody else can answer
+	result chan callResult
+}
+
+func (t *callTable) add(s *Stream) (uint64, chan callResult) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.open == nil {
-		t.open = map[uint64]chan callResult{}
+		t.open = map[uint64]openCall{}
 	}
 	t.next++
 	ch := make(chan callResult, 1)
-	t.open[t.next] = ch
+	t.open[t.next] = openCall{s, ch}
 	return t.next, ch
 }
 
@@ -51,16 +61,18 @@ func (t *callTable) remove(id uint64) {
 }
 
 // settle takes an answer: id, a byte that is 1 for success, the payload or the error's text.
-func (t *callTable) settle(body []byte) {
+func (t *callTable) settle(s *Stream, body []byte) {
 	if len(body) < 9 {
 		return
 	}
 	id := binary.BigEndian.Uint64(body)
 	t.mu.Lock()
-	ch := t.open[id]
-	delete(t.open, id)
+	call := t.open[id]
+	if call.s == s {
+		delete(t.open, id)
+	}
 	t.mu.Unlock()
-	if ch == nil {
+	if call.s != s {
 		return // the caller's deadline has passed
 	}
 	r := callResult{ok: body[8] == 1}
@@ -69,7 +81,7 @@ func (t *callTable) settle(body []byte) {
 	} else {
 		r.err = string(body[9:])
 	}
-	ch <- r
+	call.result <- r
 }
 
 // Call asks a node, this one included, and waits for its answer until ctx ends (5 s where it has no deadline).
@@ -87,7 +99,10 @@ func (n *Net) Call(ctx context.Context, node, method string, payload []byte) ([]
 	if s == nil {
 		return nil, fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)
 	}
-	id, ch := n.calls.add()
+	if len(method) > 255 || len(payload) > maxCallPayload {
+		return nil, fmt.Errorf("call %.40s on %s: %d bytes are above the limit of %d", method, node, len(payload), maxCallPayload)
+	}
+	id, ch := n.calls.add(s)
 	defer n.calls.remove(id)
 	deadline, _ := ctx.Deadline()
 	b, ok := s.Begin(frameCall)
@@ -95,7 +110,7 @@ func (n *Net) Call(ctx context.Context, node, method string, payload []byte) ([]
 		return nil, fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)
 	}
 	b = binary.BigEndian.AppendUint64(b, id)
-	b = binary.BigEndian.AppendUint32(b, uint32(max(time.Until(deadline).Milliseconds(), 1)))
+	b = binary.BigEndian.AppendUint32(b, uint32(min(max(time.Until(deadline).Milliseconds(), 1), math.MaxUint32)))
 	b = append(b, byte(len(method)))
 	b = append(b, method...)
 	s.End(append(b, payload...))
@@ -140,6 +155,9 @@ func (n *Net) answer(s *Stream, body []byte) {
 }
 
 func (n *Net) reply(s *Stream, id uint64, payload []byte, err error) {
+	if len(payload) > maxCallPayload {
+		payload, err = nil, fmt.Errorf("answer of %d bytes is above the limit of %d", len(payload), maxCallPayload)
+	}
 	b, ok := s.Begin(frameCallReply)
 	if !ok {
 		return

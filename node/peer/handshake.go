@@ -26,6 +26,11 @@ const (
 // ErrSecret is returned by a handshake whose other side could not prove the cluster secret.
 var ErrSecret = errors.New("the other side does not have this cluster's secret")
 
+var (
+	errClass = errors.New("unknown class of traffic: is that node of another version?")
+	errTwin  = errors.New("another node has this node's id")
+)
+
 // Identity is what a node says about itself in a handshake.
 type Identity struct {
 	// NodeID is server.node_id.
@@ -66,8 +71,8 @@ func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Ident
 		return Identity{}, fmt.Errorf("peer handshake: send proof: %w", err)
 	}
 	var ok [1]byte
-	if _, err := io.ReadFull(c, ok[:]); err != nil || ok[0] != 1 {
-		return Identity{}, fmt.Errorf("peer handshake: the listener closed: %w", ErrSecret)
+	if _, err := io.ReadFull(c, ok[:]); err != nil {
+		return Identity{}, fmt.Errorf("peer handshake: not confirmed: %w", err)
 	}
 	return theirs.id, c.SetDeadline(time.Time{})
 }
@@ -78,12 +83,18 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 	if err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: read hello: %w", err)
 	}
+	if theirs.class < Control || theirs.class > raftClass {
+		return 0, Identity{}, fmt.Errorf("peer handshake: %w", errClass)
+	}
 	mine := newHello(theirs.class, self)
 	if _, err := c.Write(append(mine.encode(), mac(secret, "listener", theirs, mine)...)); err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: send hello: %w", err)
 	}
 	if err := checkMAC(c, secret, "dialer", theirs, mine); err != nil {
 		return 0, Identity{}, err
+	}
+	if theirs.id.NodeID == self.NodeID && theirs.id.Incarnation != self.Incarnation {
+		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", self.NodeID, errTwin)
 	}
 	if _, err := c.Write([]byte{1}); err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: confirm: %w", err)

@@ -57,14 +57,18 @@ func (l *link) maintain(class Class) {
 	for l.ctx.Err() == nil {
 		s, err := l.connect(class)
 		if err == nil {
-			wait, refusals = first, 0
+			refusals = 0
+			began := time.Now()
 			stop := context.AfterFunc(l.ctx, s.Close)
 			l.net.run(s)
 			stop()
 			l.streams[class].CompareAndSwap(s, nil)
-			continue
-		}
-		if class == Control {
+			if time.Since(began) > longest {
+				wait = first
+				continue
+			}
+			// A node that takes connections only to close them is not asked without a pause.
+		} else if class == Control {
 			l.noteFailure(err, &refusals)
 		}
 		select {
@@ -113,6 +117,8 @@ func (l *link) noteFailure(err error, refusals *int) {
 func (l *link) heartbeats() {
 	t := time.NewTicker(l.net.opt.HeartbeatEvery)
 	defer t.Stop()
+	var on *Stream
+	var since time.Time // on stands since then
 	for {
 		select {
 		case <-l.ctx.Done():
@@ -123,9 +129,11 @@ func (l *link) heartbeats() {
 		if s == nil {
 			continue
 		}
-		if time.Since(l.heardAt()) > 5*l.net.opt.SuspectAfter {
-			s.Close() // half-open: only a new connection can tell
-			l.opened.Store(sinceEpoch())
+		if s != on {
+			on, since = s, time.Now()
+		}
+		if limit := 5 * l.net.opt.SuspectAfter; time.Since(since) > limit && time.Since(fromNano(l.acked.Load())) > limit {
+			s.Close() // half-open: only a new connection can tell. The node stays down until it answers.
 			continue
 		}
 		var at [8]byte
@@ -145,13 +153,14 @@ func (n *Net) control(s *Stream, typ byte, body []byte) {
 		}
 	case frameHeartbeatAck:
 		if l := n.link(s.Peer.NodeID); l != nil && len(body) == 8 {
-			l.acked.Store(max(l.acked.Load(), int64(binary.BigEndian.Uint64(body))))
+			// Never later than now: a time to come would keep a dead node up.
+			l.acked.Store(max(l.acked.Load(), min(int64(binary.BigEndian.Uint64(body)), sinceEpoch())))
 			l.refused.Store(false)
 		}
 	case frameCall:
 		n.answer(s, body)
 	case frameCallReply:
-		n.calls.settle(body)
+		n.calls.settle(s, body)
 	default:
 		n.log.Warn("unknown control frame: is that node of another version?", "node", s.Peer.NodeID, "type", typ)
 	}

@@ -31,6 +31,12 @@ func (l *queueListener) offer(c net.Conn) {
 	case l.ch <- c:
 	default:
 		_ = c.Close()
+		return
+	}
+	select {
+	case <-l.done:
+		l.clear() // Close may have looked before this connection was there
+	default:
 	}
 }
 
@@ -47,12 +53,17 @@ func (l *queueListener) Accept() (net.Conn, error) {
 // Close implements net.Listener; connections that nobody accepted are closed.
 func (l *queueListener) Close() error {
 	l.once.Do(func() { close(l.done) })
+	l.clear()
+	return nil
+}
+
+func (l *queueListener) clear() {
 	for {
 		select {
 		case c := <-l.ch:
 			_ = c.Close()
 		default:
-			return nil
+			return
 		}
 	}
 }

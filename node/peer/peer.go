@@ -53,6 +53,7 @@ type Net struct {
 	raft    *queueListener
 	calls   callTable
 	slots   chan struct{} // bounds the calls being answered
+	greets  chan struct{} // bounds the connections that have not proved themselves yet
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -67,6 +68,7 @@ type Net struct {
 const (
 	maxCalls    = 256
 	maxInbound  = 4096
+	maxGreets   = 512
 	dialTimeout = 2 * time.Second
 )
 
@@ -85,8 +87,8 @@ func New(ln net.Listener, h Handler, opt Options) *Net {
 	n := &Net{
 		opt: opt, log: opt.Logger, handler: h, ln: ln,
 		rpc: newQueueListener(ln.Addr()), raft: newQueueListener(ln.Addr()),
-		slots: make(chan struct{}, maxCalls),
-		ctx:   ctx, cancel: cancel,
+		slots: make(chan struct{}, maxCalls), greets: make(chan struct{}, maxGreets),
+		ctx: ctx, cancel: cancel,
 		links: map[string]*link{}, inbound: map[*Stream]struct{}{},
 	}
 	n.byID.Store(&map[string]*link{})
@@ -208,21 +210,43 @@ func (n *Net) acceptLoop() {
 			continue
 		}
 		backoff = time.Millisecond
-		n.wg.Go(func() { n.serve(c) })
+		select {
+		case n.greets <- struct{}{}:
+		default:
+			_ = c.Close()
+			continue
+		}
+		n.wg.Go(func() {
+			if s := n.greet(c); s != nil {
+				n.run(s)
+				n.mu.Lock()
+				delete(n.inbound, s)
+				n.mu.Unlock()
+			}
+		})
 	}
 }
 
-// serve tells by the first byte who is calling.
-func (n *Net) serve(c net.Conn) {
+// greet finds out who is calling, and hands the connection to whom it is for. Streams it returns.
+func (n *Net) greet(c net.Conn) *Stream {
+	defer func() { <-n.greets }()
+	// Close must not wait for somebody who connects and says nothing.
+	stop := context.AfterFunc(n.ctx, func() { _ = c.Close() })
+	defer stop()
 	if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		_ = c.Close()
-		return
+		return nil
 	}
+	return n.serve(c)
+}
+
+// serve tells by the first byte who is calling.
+func (n *Net) serve(c net.Conn) *Stream {
 	pc := &peekConn{Conn: c}
 	first, err := pc.peek()
 	if err != nil {
 		_ = c.Close()
-		return
+		return nil
 	}
 	if first == 0x16 && n.opt.Server != nil {
 		tc := tls.Server(pc, n.opt.Server)
@@ -230,47 +254,47 @@ func (n *Net) serve(c net.Conn) {
 		if first, err = pc.peek(); err != nil {
 			n.log.Warn("TLS handshake on the internal port", "from", c.RemoteAddr().String(), "error", err)
 			_ = c.Close()
-			return
+			return nil
 		}
 	} else if n.opt.Server != nil && first == magic[0] {
 		n.log.Warn("refused a node without TLS: cluster.inter_node_tls is on here", "from", c.RemoteAddr().String())
 		_ = c.Close()
-		return
+		return nil
 	}
 	if first != magic[0] {
 		_ = c.SetDeadline(time.Time{})
 		n.rpc.offer(pc)
-		return
+		return nil
 	}
-	n.servePeer(pc)
+	return n.servePeer(pc)
 }
 
-func (n *Net) servePeer(c *peekConn) {
+func (n *Net) servePeer(c *peekConn) *Stream {
 	if err := c.expectMagic(); err != nil {
 		_ = c.Close()
-		return
+		return nil
 	}
 	class, id, err := acceptHandshake(c, n.opt.Self, n.opt.Secret)
 	if err != nil {
-		if errors.Is(err, ErrSecret) {
+		switch {
+		case errors.Is(err, ErrSecret):
 			n.log.Warn("refused a node: cluster secrets differ", "from", c.RemoteAddr().String())
+		case errors.Is(err, errTwin), errors.Is(err, errClass):
+			n.log.Warn("refused a node", "from", c.RemoteAddr().String(), "error", err)
 		}
 		_ = c.Close()
-		return
+		return nil
 	}
 	if class == raftClass {
 		n.raft.offer(c.plain())
-		return
+		return nil
 	}
 	s := newStream(c.plain(), class, id, false)
 	if !n.addInbound(s) {
 		s.Close()
-		return
+		return nil
 	}
-	n.run(s)
-	n.mu.Lock()
-	delete(n.inbound, s)
-	n.mu.Unlock()
+	return s
 }
 
 func (n *Net) addInbound(s *Stream) bool {
@@ -322,6 +346,9 @@ func (n *Net) dial(addr string, class Class, timeout time.Duration) (net.Conn, I
 	if err != nil {
 		return nil, Identity{}, err
 	}
+	raw := c
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer stop()
 	if n.opt.Client != nil {
 		cfg := n.opt.Client.Clone()
 		if cfg.ServerName == "" {
@@ -338,6 +365,10 @@ func (n *Net) dial(addr string, class Class, timeout time.Duration) (net.Conn, I
 	if err != nil {
 		_ = c.Close()
 		return nil, Identity{}, err
+	}
+	if !stop() {
+		_ = c.Close()
+		return nil, Identity{}, fmt.Errorf("dial %s: %w", addr, ctx.Err())
 	}
 	return c, id, nil
 }

@@ -28,9 +28,15 @@ const (
 
 	// maxFrame bounds one frame: the largest value Redis knows (512 MB) and its command around it.
 	maxFrame = 640 << 20
-	// maxBuffered bounds what waits for a slow reader, beyond one frame. A stream that passes it is closed: the other
-	// side catches up from the log when it is back, so that one slow node can't take the others' memory.
+	// MaxBody is the largest body of a frame. A stream is closed rather than sending a larger one.
+	MaxBody = maxFrame
+	// maxBuffered bounds what waits for a slow reader, beyond the largest frame and what is being written already. A
+	// stream that passes it is closed: the other side catches up from the log when it is back, so that one slow node
+	// can't take the others' memory.
 	maxBuffered = 256 << 20
+	// maxDirect is how much a Flush writes itself; more is left to the stream's writer, so that an event loop is not
+	// kept busy for one reader.
+	maxDirect = 1 << 20
 	// keepBuffer is the largest buffer that a stream keeps between frames.
 	keepBuffer = 1 << 20
 
@@ -56,6 +62,8 @@ type Stream struct {
 	// User belongs to the handler.
 	User any
 
+	bound, maxBody int // maxBuffered and MaxBody, but for tests
+
 	conn  net.Conn
 	raw   rawWriter // nil where the connection has no plain descriptor (TLS)
 	wake  chan struct{}
@@ -68,14 +76,19 @@ type Stream struct {
 	out     []byte // what a direct write left over; written before buf
 	writing bool   // somebody is between taking buf and having written it
 	start   int    // where the frame being built begins
+	largest int    // of the frames in buf
+	paced   int    // bytes of buf that don't count for maxBuffered
 	err     error
+	drained sync.Cond // told when buf was taken, and at the end
 }
 
 func newStream(c net.Conn, class Class, peer Identity, outbound bool) *Stream {
 	s := &Stream{
 		Peer: peer, Class: class, Outbound: outbound,
+		bound: maxBuffered, maxBody: MaxBody,
 		conn: c, raw: rawOf(c), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	s.drained.L = &s.mu
 	s.alive.Store(true)
 	return s
 }
@@ -93,13 +106,41 @@ func (s *Stream) Begin(typ byte) ([]byte, bool) {
 }
 
 // End finishes the frame begun by Begin. It leaves with the next Flush.
-func (s *Stream) End(b []byte) {
-	binary.BigEndian.PutUint32(b[s.start:], uint32(len(b)-s.start-headerSize))
+func (s *Stream) End(b []byte) { s.end(b, false) }
+
+// EndPaced is End for frames that the sender sends only so many of until the reader has confirmed them, however slow
+// it is. They don't count for the bound on what may wait.
+func (s *Stream) EndPaced(b []byte) { s.end(b, true) }
+
+func (s *Stream) end(b []byte, paced bool) {
+	n := len(b) - s.start
+	if n-headerSize > s.maxBody {
+		s.mu.Unlock() // buf is as it was before Begin
+		s.fail(fmt.Errorf("frame of %d bytes is above the limit of %d", n-headerSize, s.maxBody))
+		return
+	}
+	binary.BigEndian.PutUint32(b[s.start:], uint32(n-headerSize))
 	s.buf = b
-	tooSlow := len(b) > maxBuffered && s.start > 0
+	if paced {
+		s.paced += n
+	} else {
+		s.largest = max(s.largest, n)
+	}
+	waiting := len(b) - s.paced - s.largest
 	s.mu.Unlock()
-	if tooSlow {
-		s.fail(fmt.Errorf("%s does not read: %d MiB are waiting", s.Peer.NodeID, len(b)>>20))
+	if waiting > s.bound {
+		s.fail(fmt.Errorf("%s does not read: %d MiB are waiting", s.Peer.NodeID, waiting>>20))
+	}
+}
+
+// AwaitDrain waits until everything queued is on its way to the socket, or the stream has ended. A reader whose peer
+// asks for more than it takes back stands still with it; the writer's deadline bounds that.
+func (s *Stream) AwaitDrain() {
+	s.Flush()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.buf) > 0 && s.err == nil {
+		s.drained.Wait()
 	}
 }
 
@@ -122,7 +163,8 @@ func (s *Stream) Flush() {
 		s.mu.Unlock()
 		return
 	}
-	if s.raw == nil {
+	// What an earlier write left over goes first, and only the writer has it.
+	if s.raw == nil || len(s.out) > 0 || len(s.buf) > maxDirect {
 		s.mu.Unlock()
 		s.wakeWriter()
 		return
@@ -164,6 +206,8 @@ func (s *Stream) wakeWriter() {
 func (s *Stream) takeLocked() []byte {
 	b := s.buf
 	s.buf, s.spare = s.spare[:0], nil
+	s.largest, s.paced = 0, 0
+	s.drained.Broadcast()
 	return b
 }
 
@@ -201,7 +245,7 @@ func (s *Stream) drain() error {
 		s.mu.Lock()
 		if s.writing || (len(s.out) == 0 && len(s.buf) == 0) {
 			s.mu.Unlock()
-			return nil
+			return nil // whoever writes now wakes this loop if anything is left
 		}
 		s.writing = true
 		left := s.out
@@ -212,6 +256,10 @@ func (s *Stream) drain() error {
 		err := s.write(left)
 		if err == nil {
 			err = s.write(b)
+		}
+		if err == nil {
+			// A deadline left behind would fail a direct write long after.
+			err = s.conn.SetWriteDeadline(time.Time{})
 		}
 		s.mu.Lock()
 		s.recycleLocked(b)
@@ -247,13 +295,23 @@ func (s *Stream) readLoop(h Handler) error {
 	br := bufio.NewReaderSize(s.conn, readBuffer)
 	var large []byte
 	open := false // frames handled since the last BatchEnd
-	for {
-		if open && !frameBuffered(br) {
+	defer func() {
+		if open { // what they began must be finished, whatever became of the connection
 			h.BatchEnd(s)
-			open = false
 		}
-		if err := s.conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
-			return err
+	}()
+	for {
+		if !frameBuffered(br) {
+			if open {
+				open = false
+				h.BatchEnd(s)
+			}
+			if err := s.conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+				return err
+			}
+		}
+		if !s.alive.Load() {
+			return errClosed // a handler closed it: what was read behind that frame must not be handled
 		}
 		head, err := br.Peek(headerSize)
 		if err != nil {
@@ -261,8 +319,8 @@ func (s *Stream) readLoop(h Handler) error {
 		}
 		n := int(binary.BigEndian.Uint32(head))
 		typ := head[4]
-		if n > maxFrame {
-			return fmt.Errorf("frame of %d bytes is above the limit of %d", n, maxFrame)
+		if n > MaxBody {
+			return fmt.Errorf("frame of %d bytes is above the limit of %d", n, MaxBody)
 		}
 		if _, err := br.Discard(headerSize); err != nil {
 			return err
@@ -272,6 +330,7 @@ func (s *Stream) readLoop(h Handler) error {
 			if body, err = br.Peek(n); err != nil {
 				return err
 			}
+			open = open || typ != framePing
 			h.frame(s, typ, body)
 			if _, err := br.Discard(n); err != nil {
 				return err
@@ -280,12 +339,12 @@ func (s *Stream) readLoop(h Handler) error {
 			if large, err = s.readLarge(br, large[:0], n); err != nil {
 				return err
 			}
+			open = open || typ != framePing
 			h.frame(s, typ, large)
 			if cap(large) > keepBuffer {
 				large = nil
 			}
 		}
-		open = open || typ != framePing
 	}
 }
 
@@ -319,6 +378,8 @@ func (s *Stream) fail(err error) {
 		s.err = err
 		s.alive.Store(false)
 		close(s.done)
+		s.buf, s.spare, s.out = nil, nil, nil
+		s.drained.Broadcast()
 	}
 	s.mu.Unlock()
 	_ = s.conn.Close()
