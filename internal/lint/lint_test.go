@@ -56,7 +56,8 @@ var rules = map[string]rule{
 	"infra/provider/machine":       {internal: []string{"infra/provider/ports", "provisioning"}},
 	"infra/provider/ports":         {},
 	"infra/provider/cmd/portcheck": {internal: []string{"infra/config", "infra/plan", "infra/provider/machine", "infra/provider/ports"}},
-	"infra/e2e":                    {},
+	"infra/e2e":                    {internal: []string{"infra/provider/machine"}},
+	"scripts/bench":                {},
 
 	"configs":  {internal: []string{"node/config"}},
 	"internal": {},

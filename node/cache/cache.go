@@ -143,7 +143,6 @@ type conn struct {
 	own    *round // its own, if no event loop feeds it
 	now    int64  // unix ms of the present batch, 0 between batches
 	keys   []int
-	args   [][]byte
 
 	// A command must not overtake an earlier one of its connection to the same group when routes change. parked
 	// counts commands that wait for a route, inflight those that another node has, epoch is the view they were sent by.

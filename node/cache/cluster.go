@@ -54,16 +54,6 @@ type scanning struct {
 	count  int
 	group  uint16
 	keys   [][]byte
-	result resp.Writer
-
-	gate
-}
-
-// gate lets a chain of steps that may complete at once or later give its reply at the right place.
-type gate struct {
-	done    bool
-	waiting bool
-	to      origin
 }
 
 func (c *Cache) scan(spec *command.Spec, args [][]byte, k *conn, now int64, r *round, w *resp.Writer, hold func() origin) {

@@ -193,7 +193,6 @@ type groupSet [ring.Groups / 8]byte
 func (s *groupSet) has(g int) bool { return s[g/8]&(1<<(g%8)) != 0 }
 func (s *groupSet) add(g int)      { s[g/8] |= 1 << (g % 8) }
 func (s *groupSet) remove(g int)   { s[g/8] &^= 1 << (g % 8) }
-func (s *groupSet) empty() bool    { return *s == groupSet{} }
 
 func allGroups() (s groupSet) {
 	for i := range s {

@@ -34,7 +34,6 @@ type loop struct {
 	round  []*loopConn // to be flushed at the end of this round
 	again  []*loopConn // stalled: they go on in the next round
 	events [256]unix.EpollEvent
-	ready  int   // events found while waiting
 	now    int64 // nanoseconds on a monotonic clock, once per round
 	ending int64 // when to give up on what is owed; 0 = not stopping
 
