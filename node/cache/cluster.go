@@ -47,13 +47,13 @@ func everywhere(spec *command.Spec, args [][]byte, proto int) (*gather, []op) {
 
 // scanning is one SCAN under way: it goes on to the next group until it has about as many keys as were asked for.
 type scanning struct {
-	c      *Cache
-	spec   *command.Spec
-	args   [][]byte
-	proto  int
-	count  int
-	group  uint16
-	keys   [][]byte
+	c     *Cache
+	spec  *command.Spec
+	args  [][]byte
+	proto int
+	count int
+	group uint16
+	keys  [][]byte
 }
 
 func (c *Cache) scan(spec *command.Spec, args [][]byte, k *conn, now int64, r *round, w *resp.Writer, hold func() origin) {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,8 +34,6 @@ type writer struct {
 	acked map[string]string
 	count int
 	fails int
-	last  atomic.Int64 // unix nano of the newest acknowledgement
-	gap   time.Duration
 	first string
 }
 
