@@ -29,7 +29,7 @@ up: ## a cluster on this machine: pulumi up -s local, then its health
 down: ## take the cluster on this machine away
 	@scripts/local-down.sh
 
-env: ## print the environment for pulumi by hand: eval "$$(make -s env)"
+env: ## print the environment for pulumi by hand: eval the output of make -s env
 	@bash -c 'source scripts/pulumi-env.sh && for v in PATH PULUMI_HOME PULUMI_BACKEND_URL PULUMI_CONFIG_PASSPHRASE \
 		PULUMI_SKIP_UPDATE_CHECK PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION GOFLAGS CGO_ENABLED; do \
 		printf "export %s=%q\n" "$$v" "$${!v}"; done'

@@ -26,12 +26,14 @@ slowly() {
 }
 
 mkdir -p bin
+version=$(cd tools && GOFLAGS='' go list -m -f '{{.Version}}' github.com/pulumi/pulumi/sdk/v3)
+flags="-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$version"
 stamp=$(cat tools/go.mod tools/go.sum | cksum)
 if [ ! -x bin/pulumi ] || [ "$(cat bin/pulumi.stamp 2>/dev/null)" != "$stamp" ]; then
     echo "No pulumi >= $HC_PULUMI_MIN on PATH: building it from its sources, once. This takes 2 to 5 minutes of all cores."
     (cd tools && slowly "building the Pulumi CLI" \
-        env GOFLAGS= go build -buildvcs=false -ldflags "-s -w" -o ../bin/pulumi github.com/pulumi/pulumi/pkg/v3/cmd/pulumi)
+        env GOFLAGS= go build -buildvcs=false -ldflags "$flags" -o ../bin/pulumi github.com/pulumi/pulumi/pkg/v3/cmd/pulumi)
     echo "$stamp" >bin/pulumi.stamp
 fi
-(cd tools && env GOFLAGS= go build -buildvcs=false -ldflags "-s -w" -o ../bin/pulumi-language-go ./pulumi-language-go)
+(cd tools && env GOFLAGS= go build -buildvcs=false -ldflags "$flags" -o ../bin/pulumi-language-go ./pulumi-language-go)
 echo "pulumi: bin/pulumi $(bin/pulumi version)"
