@@ -121,6 +121,17 @@ func (c *Cache) KeysInSlot(slot uint16, limit int) [][]byte {
 	return keys
 }
 
+// Waiting counts the replies that wait for replicas.
+func (c *Cache) Waiting() (n int) {
+	for i := range c.parts {
+		p := &c.parts[i]
+		p.group.Lock()
+		n += len(p.waiting.list) - p.waiting.head
+		p.group.Unlock()
+	}
+	return n
+}
+
 // Keyspace describes what this node holds: keys as primary, those of them with an expiry, keys as replica.
 func (c *Cache) Keyspace() (keys, expires, replicated int) {
 	for i := range c.parts {

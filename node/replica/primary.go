@@ -333,6 +333,12 @@ func (s *State) advance(acts []Action) []Action {
 	if !s.serving && m >= s.noop {
 		s.serving = true
 		acts = append(acts, Action{Kind: Serving, Term: s.term})
+		// The old primary may hold replies to writes that are committed with this record: it must not wait for a tick.
+		for i := range s.peers {
+			if p := &s.peers[i]; p.up {
+				acts = s.send(p, 0, acts)
+			}
+		}
 	}
 	return append(acts, Action{Kind: Committed, Seq: m})
 }

@@ -172,9 +172,20 @@ func (b backend) Stats() httpapi.Stats {
 		Clients: int64(s.resp.Clients()), CommandsTotal: st.Commands.Load(), ForwardedTotal: st.Forwarded.Load(),
 		HitsTotal: st.Hits.Load(), MissesTotal: st.Misses.Load(), ExpiredTotal: st.Expired.Load(),
 		EvictedTotal: st.Evicted.Load(), NoReplicasTotal: st.Unanswered.Load(),
+		ConnectionsTotal: s.resp.Accepted(), FailoversTotal: s.failovers.Load(), ReplicationLag: s.replicationLag(),
 	}
 	if s.journal != nil {
 		out.JournalBytes = s.journal.Size()
 	}
 	return out
+}
+
+// replicationLag is how many records the slowest follower of any group that this node leads is behind.
+func (s *Server) replicationLag() (lag int64) {
+	for i := range ring.Groups {
+		for _, p := range s.driver.Status(uint16(i)).Peers {
+			lag = max(lag, int64(p.Lag))
+		}
+	}
+	return lag
 }

@@ -162,6 +162,11 @@ func (s *Server) parameters() *command.Config {
 	put("timeout", strconv.Itoa(int(s.cfg.Limits.IdleTimeout/time.Second)))
 	put("proto-max-bulk-len", strconv.FormatInt(int64(s.cfg.Cache.MaxValueBytes), 10))
 	put("cluster-enabled", "yes")
+	for name, key := range map[string]string{"appendfsync": "persistence.fsync", "timeout": "limits.idle_timeout", "maxclients": "limits.max_clients"} {
+		p.OnSet(name, func(string) error {
+			return fmt.Errorf("it is fixed while the node runs: set %s in its configuration and restart it", key)
+		})
+	}
 	p.OnSet("maxmemory", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil {

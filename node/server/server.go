@@ -49,12 +49,11 @@ type Server struct {
 	params   *command.Config
 	secret   []byte
 
-	restored  *restored
-	view      atomic.Pointer[command.ClusterView]
-	failovers atomic.Uint64
-	draining  atomic.Bool
-	routed    atomic.Uint64 // epoch of the topology by which commands are routed
-	fatal     chan error
+	restored *restored
+	view     atomic.Pointer[command.ClusterView]
+	draining atomic.Bool
+	routed   atomic.Uint64 // epoch of the topology by which commands are routed
+	fatal    chan error
 
 	built   chan struct{} // closed when New is done: other nodes' calls may come before
 	members atomic.Pointer[[]member.Member]
