@@ -24,6 +24,7 @@ import (
 	"hypercache/node/peer"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
+	"hypercache/node/ring"
 	"hypercache/node/store"
 	"hypercache/node/topology"
 )
@@ -53,7 +54,10 @@ type Server struct {
 	view     atomic.Pointer[command.ClusterView]
 	draining atomic.Bool
 	routed   atomic.Uint64 // epoch of the topology by which commands are routed
-	fatal    chan error
+
+	failovers atomic.Uint64
+	led       [ring.Groups]string // who was primary last; topologyChanged alone uses it
+	fatal     chan error
 
 	built   chan struct{} // closed when New is done: other nodes' calls may come before
 	members atomic.Pointer[[]member.Member]

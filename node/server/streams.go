@@ -184,6 +184,12 @@ func (s *Server) topologyChanged(st *topology.State) {
 	for i := range st.Groups {
 		g := &st.Groups[i]
 		primary[i] = g.Primary
+		if g.Primary == s.id() && s.led[i] != "" && s.led[i] != s.id() && s.net.Down(s.led[i]) {
+			s.failovers.Add(1)
+		}
+		if g.Primary != "" {
+			s.led[i] = g.Primary
+		}
 		if g.Term == 0 {
 			continue
 		}
