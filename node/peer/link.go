@@ -102,7 +102,7 @@ func (l *link) connect(class Class) (*Stream, error) {
 func (l *link) noteFailure(err error, refusals *int) {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		*refusals = 0
-		if errors.Is(err, ErrSecret) {
+		if errors.Is(err, ErrSecret) && l.net.news("to "+l.id) {
 			l.net.log.Warn("cannot join: cluster secrets differ", "node", l.id, "address", l.addr)
 		}
 		return

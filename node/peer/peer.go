@@ -62,6 +62,7 @@ type Net struct {
 	mu      sync.Mutex
 	links   map[string]*link
 	inbound map[*Stream]struct{}
+	said    map[string]time.Time             // who was refused, when that was last logged
 	byID    atomic.Pointer[map[string]*link] // what links was, for readers without the lock
 }
 
@@ -89,7 +90,7 @@ func New(ln net.Listener, h Handler, opt Options) *Net {
 		rpc: newQueueListener(ln.Addr()), raft: newQueueListener(ln.Addr()),
 		slots: make(chan struct{}, maxCalls), greets: make(chan struct{}, maxGreets),
 		ctx: ctx, cancel: cancel,
-		links: map[string]*link{}, inbound: map[*Stream]struct{}{},
+		links: map[string]*link{}, inbound: map[*Stream]struct{}{}, said: map[string]time.Time{},
 	}
 	n.byID.Store(&map[string]*link{})
 	n.handler.frame = n.frame
@@ -130,6 +131,26 @@ func (n *Net) SetPeers(addrs map[string]string) {
 	}
 	snapshot := maps.Clone(n.links)
 	n.byID.Store(&snapshot)
+}
+
+// refusal tells a node that must not be heard from a connection that failed.
+func refusal(err error) bool {
+	return errors.Is(err, ErrSecret) || errors.Is(err, errTwin) || errors.Is(err, errClass)
+}
+
+// news tells whether something about who was not said in the last minute: other nodes try again several times a second.
+func (n *Net) news(who string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if last, ok := n.said[who]; ok && now.Sub(last) < time.Minute {
+		return false
+	}
+	if len(n.said) > 1024 {
+		clear(n.said)
+	}
+	n.said[who] = now
+	return true
 }
 
 func (n *Net) link(id string) *link { return (*n.byID.Load())[id] }
@@ -276,10 +297,12 @@ func (n *Net) servePeer(c *peekConn) *Stream {
 	}
 	class, id, err := acceptHandshake(c, n.opt.Self, n.opt.Secret)
 	if err != nil {
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		switch {
+		case !refusal(err) || !n.news("from "+host):
 		case errors.Is(err, ErrSecret):
 			n.log.Warn("refused a node: cluster secrets differ", "from", c.RemoteAddr().String())
-		case errors.Is(err, errTwin), errors.Is(err, errClass):
+		default:
 			n.log.Warn("refused a node", "from", c.RemoteAddr().String(), "error", err)
 		}
 		_ = c.Close()
