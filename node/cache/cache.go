@@ -148,7 +148,7 @@ type conn struct {
 	// counts commands that wait for a route, inflight those that another node has, epoch is the view they were sent by.
 	parked   atomic.Int32
 	inflight atomic.Int32
-	epoch    uint64
+	epoch    atomic.Uint64
 }
 
 // Client implements command.Conn.
@@ -257,11 +257,16 @@ func (k *conn) inOrder(v *view) bool {
 	if k.parked.Load() > 0 {
 		return false
 	}
-	if k.epoch != v.epoch {
+	return k.settled(v)
+}
+
+// settled tells that what other nodes have of the connection was sent by view v, so that nothing sent now overtakes it.
+func (k *conn) settled(v *view) bool {
+	if k.epoch.Load() != v.epoch {
 		if k.inflight.Load() > 0 {
 			return false
 		}
-		k.epoch = v.epoch
+		k.epoch.Store(v.epoch)
 	}
 	return true
 }

@@ -160,7 +160,7 @@ func (c *Cache) routeOne(w *waiting, now int64, r *round, closing bool) bool {
 		return true
 	case now < w.after:
 		return false
-	case w.settled && w.to.conn != nil && w.to.conn.inflight.Load() > 0:
+	case w.settled && w.to.conn != nil && !w.to.conn.settled(c.view.Load()):
 		return false
 	}
 	var o op

@@ -19,10 +19,11 @@ import (
 
 // Cluster is a number of nodes in this process.
 type Cluster struct {
-	t     testing.TB
-	dir   string
-	nodes []*Node
-	base  config.Config
+	t      testing.TB
+	prefix string // of the nodes' ids
+	dir    string
+	nodes  []*Node
+	base   config.Config
 }
 
 // Node is one of them.
@@ -43,7 +44,12 @@ const Patient = 60 * time.Second
 // Start runs n nodes that found a cluster together, and waits until all serve. change may adjust their configuration.
 func Start(t testing.TB, n int, change func(*config.Config)) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir()}
+	return start(t, "n", n, change)
+}
+
+func start(t testing.TB, prefix string, n int, change func(*config.Config)) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, prefix: prefix, dir: t.TempDir()}
 	secret := filepath.Join(c.dir, "secret")
 	if err := os.WriteFile(secret, []byte("a secret for tests only"), 0o600); err != nil {
 		t.Fatal(err)
@@ -81,7 +87,7 @@ func (c *Cluster) seeds() (list []string) {
 
 func (c *Cluster) add() *Node {
 	c.t.Helper()
-	n := &Node{ID: "n" + strconv.Itoa(len(c.nodes)), Config: c.base, c: c}
+	n := &Node{ID: c.prefix + strconv.Itoa(len(c.nodes)), Config: c.base, c: c}
 	n.Config.Server.NodeID = n.ID
 	w := &n.Config.Network
 	w.RESPBindAddr, w.HTTPBindAddr, w.GossipBindAddr, w.RPCBindAddr, w.AdvertiseAddr = "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"

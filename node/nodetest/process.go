@@ -39,7 +39,7 @@ func BuildBinary(t testing.TB) string {
 // StartProcesses runs a cluster of n processes of bin and waits until all serve. They end with the test.
 func StartProcesses(t testing.TB, bin string, n int, change func(*config.Config)) []*Process {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir()}
+	c := &Cluster{t: t, prefix: "n", dir: t.TempDir()}
 	secret := filepath.Join(c.dir, "secret")
 	if err := os.WriteFile(secret, []byte("a secret for tests only"), 0o600); err != nil {
 		t.Fatal(err)
