@@ -43,6 +43,9 @@ type Stream interface {
 	comparable
 	Begin(typ byte) ([]byte, bool)
 	End([]byte)
+	// EndPaced ends a frame of a snapshot: only so many are under way until the other side has taken them, so they
+	// don't count when the stream bounds what it keeps for a slow reader.
+	EndPaced([]byte)
 	Flush()
 }
 
@@ -82,6 +85,7 @@ type Driver[S Stream] struct {
 	log    *slog.Logger
 	groups [ring.Groups]Group[S]
 	stored atomic.Int64 // journal position known to be written
+	owed   atomic.Int64 // journal position that the full disk did not take
 	full   atomic.Bool  // the disk was full at the last commit
 
 	mu      sync.Mutex
@@ -105,14 +109,14 @@ type Group[S Stream] struct {
 	commit     uint64
 	lastPos    int64 // journal position after the last record
 
-	asked      time.Time // when the confirmation under way was asked for
-	askedRound uint64
-	granted    time.Time // when this replica last answered its primary
-	epoch      uint64
-	links      []groupLink[S]
-	acts       []Action
-	runs       []TermStart
-	ev         Event
+	asked   [askedRounds]time.Time // when the newest rounds of confirmation were asked for, by round
+	granted time.Time              // when this replica last answered its primary
+	durable atomic.Uint64          // the promise that is on the disk; what tells of a higher one must not leave
+	epoch   uint64
+	links   []groupLink[S]
+	acts    []Action
+	runs    []TermStart
+	ev      Event
 }
 
 type groupLink[S Stream] struct {
@@ -120,6 +124,10 @@ type groupLink[S Stream] struct {
 	stream S
 	up     bool
 }
+
+// askedRounds is into how many parts a lease is cut: a round of confirmation is asked for in each, and counts however
+// many are under way.
+const askedRounds = 8
 
 // outbound is what leaves for one peer besides records: snapshots, a few at a time.
 type outbound[S Stream] struct {
@@ -139,12 +147,23 @@ type queued struct {
 // used by one goroutine.
 type Batch[S Stream] struct {
 	pos      int64
+	failed   int64 // journal position that could not be written: what is touched is not stored before it is
 	touched  [ring.Groups / 64]uint64
 	heads    [ring.Groups]Position
 	streams  []S
 	promises map[uint16]uint64
 	complete []uint16 // groups that may vote again
+	held     []heldAck[S]
 }
+
+// heldAck is an acknowledgement that waits for the promise it tells of.
+type heldAck[S Stream] struct {
+	s    S
+	body [ackSize]byte
+}
+
+// Pending tells that the batch has records that the journal may not have yet.
+func (b *Batch[S]) Pending() bool { return b.pos > 0 }
 
 // NewDriver returns a driver whose groups continue where restored says.
 func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S] {
@@ -159,6 +178,10 @@ func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S
 		g := &d.groups[i]
 		g.ID, g.d = uint16(i), d
 		g.st = New(opt.Self, restored[i])
+		g.durable.Store(restored[i].Promised)
+		if restored[i].Promised > 0 {
+			g.granted = time.Now() // what this replica granted before the restart is not known
+		}
 		g.tail.reset(restored[i].Head.Seq + 1)
 		g.st.SetFloor(g.tail.first)
 	}
@@ -211,8 +234,10 @@ func (g *Group[S]) Wants() bool { return !g.solo || g.d.opt.Journal != nil }
 // returns false a confirmation is under way, and Machine.Changed will follow.
 func (g *Group[S]) Readable(now time.Time, b *Batch[S]) bool {
 	if g.solo {
-		if g.lastPos > b.pos && g.lastPos > g.d.stored.Load() {
-			b.pos = g.lastPos // what is read must not be lost by a crash after it was seen
+		// What is read must not be lost by a crash after it was seen. While the disk is full reads are served all the
+		// same: it takes a crash on top to lose what they saw.
+		if g.lastPos > b.pos && g.lastPos > g.d.stored.Load() && !g.d.full.Load() {
+			b.pos = g.lastPos
 		}
 		return true
 	}
@@ -225,13 +250,13 @@ func (g *Group[S]) Readable(now time.Time, b *Batch[S]) bool {
 
 // confirm asks a majority whether this is still the primary, unless that was asked just now.
 func (g *Group[S]) confirm(now time.Time, b *Batch[S]) {
-	if now.Sub(g.asked) < g.d.opt.Lease/8 {
+	round := g.st.Round()
+	if round > 0 && now.Sub(g.asked[round%askedRounds]) < g.d.opt.Lease/askedRounds {
 		return
 	}
-	g.asked = now
+	g.asked[(round+1)%askedRounds] = now
 	g.ev = Event{Kind: Confirm}
 	g.acts = g.st.Step(&g.ev, g.acts[:0])
-	g.askedRound = g.st.Round()
 	g.carryOut(b)
 }
 
@@ -260,6 +285,7 @@ func (g *Group[S]) appendOwn(a *Action, effects []byte, b *Batch[S]) {
 	} else {
 		g.tail.reset(a.Last + 1)
 	}
+	g.st.SetFloor(g.tail.first)
 	g.record(journal.Record{Group: g.ID, Kind: kind, Term: a.Term, Seq: a.First, Data: effects}, b)
 }
 
@@ -295,10 +321,7 @@ func (g *Group[S]) carryOut(b *Batch[S]) {
 		a := &g.acts[i]
 		switch a.Kind {
 		case PersistPromise:
-			if b.promises == nil {
-				b.promises = map[uint16]uint64{}
-			}
-			b.promises[g.ID] = a.Term
+			b.promise(g.ID, a.Term)
 		case Send:
 			g.send(a, b)
 		case SendSnapshot:
@@ -327,6 +350,13 @@ func (g *Group[S]) carryOut(b *Batch[S]) {
 	}
 }
 
+func (b *Batch[S]) promise(group uint16, term uint64) {
+	if b.promises == nil {
+		b.promises = map[uint16]uint64{}
+	}
+	b.promises[group] = max(b.promises[group], term)
+}
+
 func (g *Group[S]) committed(seq uint64) {
 	g.commit = max(g.commit, seq)
 	g.d.opt.Machine.Settled(g.ID, g.settledSeq())
@@ -341,11 +371,11 @@ func (g *Group[S]) settledSeq() uint64 {
 }
 
 func (g *Group[S]) confirmed(round uint64) {
-	if round < g.askedRound {
-		return
+	if round+askedRounds <= g.st.Round() {
+		return // asked too long ago to be of use
 	}
 	was := g.leaseUntil
-	g.leaseUntil = g.asked.Add(g.d.opt.Lease)
+	g.leaseUntil = g.asked[round%askedRounds].Add(g.d.opt.Lease)
 	if now := time.Now(); now.After(was) && now.Before(g.leaseUntil) {
 		g.d.opt.Machine.Changed(g.ID)
 	}
@@ -362,11 +392,15 @@ func (d *Driver[S]) EndBatch(b *Batch[S]) error {
 	b.flush()
 	if b.pos > 0 && d.opt.Journal != nil {
 		if err := d.commit(b.pos); err != nil {
-			b.pos = 0
+			b.failed, b.pos = max(b.failed, b.pos), 0
 			return err
 		}
 	}
 	b.pos = 0
+	if b.failed > d.stored.Load() {
+		return nil // some of what was touched is not stored yet: Tick tries again
+	}
+	b.failed = 0
 	for w := range b.touched {
 		for set := b.touched[w]; set != 0; set &= set - 1 {
 			g := &d.groups[w*64+trailingZeros(set)]
@@ -383,23 +417,38 @@ func (d *Driver[S]) EndBatch(b *Batch[S]) error {
 
 // persist makes promises durable before anything that follows from them leaves.
 func (d *Driver[S]) persist(b *Batch[S]) error {
-	promises, complete := b.promises, b.complete
-	b.promises, b.complete = nil, nil
-	if d.opt.Journal == nil {
-		return nil
-	}
-	if len(promises) > 0 {
+	promises, complete, held := b.promises, b.complete, b.held
+	b.promises, b.complete, b.held = nil, nil, nil
+	if len(promises) > 0 && d.opt.Journal != nil {
 		if err := d.opt.Journal.SetPromises(promises); err != nil {
+			if errors.Is(err, journal.ErrDiskFull) {
+				return err // nothing was told of the promises: whoever asks again has them written again
+			}
 			d.fatal(fmt.Errorf("write the promised terms: %w", err))
 			return err
 		}
 	}
-	if len(complete) > 0 {
+	for id, term := range promises {
+		d.groups[id].keep(term)
+	}
+	for i := range held {
+		if buf, ok := held[i].s.Begin(frameAck); ok {
+			held[i].s.End(append(buf, held[i].body[:]...))
+			b.dirty(held[i].s)
+		}
+	}
+	if len(complete) > 0 && d.opt.Journal != nil {
 		if err := d.opt.Journal.Complete(complete...); err != nil {
 			d.log.Warn("cannot note that groups are complete: they will not vote after a restart", "error", err)
 		}
 	}
 	return nil
+}
+
+// keep notes that the promise of term is on the disk.
+func (g *Group[S]) keep(term uint64) {
+	for old := g.durable.Load(); old < term && !g.durable.CompareAndSwap(old, term); old = g.durable.Load() {
+	}
 }
 
 func (b *Batch[S]) flush() {
@@ -421,16 +470,12 @@ func (b *Batch[S]) dirty(s S) {
 func (d *Driver[S]) commit(pos int64) error {
 	err := d.opt.Journal.Commit(pos)
 	if err == nil {
-		for {
-			old := d.stored.Load()
-			if old >= pos || d.stored.CompareAndSwap(old, pos) {
-				break
-			}
-		}
+		raise(&d.stored, pos)
 		d.full.Store(false)
 		return nil
 	}
 	if errors.Is(err, journal.ErrDiskFull) {
+		raise(&d.owed, pos)
 		if !d.full.Swap(true) {
 			d.log.Error("the disk of the data directory is full: writes are refused until there is space", "error", err)
 		}
@@ -438,6 +483,11 @@ func (d *Driver[S]) commit(pos int64) error {
 	}
 	d.fatal(fmt.Errorf("write the journal: %w", err))
 	return err
+}
+
+func raise(v *atomic.Int64, to int64) {
+	for old := v.Load(); old < to && !v.CompareAndSwap(old, to); old = v.Load() {
+	}
 }
 
 func (d *Driver[S]) fatal(err error) {
@@ -452,13 +502,27 @@ func (d *Driver[S]) Tick(b *Batch[S]) {
 		g := &d.groups[i]
 		g.Lock()
 		if !g.solo && g.st.Role() == Primary {
+			g.st.SetFloor(g.tail.first)
 			g.ev = Event{Kind: Tick}
 			g.step(b)
 		}
+		g.shrink()
 		g.Unlock()
 	}
+	d.pumpAll(b)
 	if d.full.Load() && d.opt.Journal != nil {
-		_ = d.commit(d.stored.Load() + 1)
+		_ = d.commit(d.owed.Load())
 	}
 	_ = d.EndBatch(b)
+}
+
+// shrink gives up the memory of a record that is larger than the whole tail should be, once all others have it.
+func (g *Group[S]) shrink() {
+	if len(g.tail.buf) <= 2*tailBytes {
+		return
+	}
+	if head := g.st.Head().Seq; g.st.Role() != Primary || g.st.Replicated(len(g.st.Config().Replicas)-1) >= head {
+		g.tail.reset(head + 1)
+		g.st.SetFloor(g.tail.first)
+	}
 }

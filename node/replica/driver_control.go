@@ -10,9 +10,11 @@ import (
 // PeerUp says that s is the ordered stream for what this node sends to the peer's replicas.
 func (d *Driver[S]) PeerUp(peer string, s S) *Receiver[S] {
 	d.mu.Lock()
+	old := d.peers[peer]
 	d.peers[peer] = &outbound[S]{stream: s, up: true}
 	d.mu.Unlock()
 	r := &Receiver[S]{d: d, peer: peer, s: s}
+	d.unqueue(peer, old, &r.batch)
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.Lock()
@@ -40,11 +42,15 @@ func (g *Group[S]) linkUp(peer string, s S, b *Batch[S]) {
 // PeerDown says that the stream has ended.
 func (d *Driver[S]) PeerDown(peer string, s S) {
 	d.mu.Lock()
-	if out := d.peers[peer]; out != nil && out.stream == s {
+	out := d.peers[peer]
+	if out != nil && out.stream == s {
 		delete(d.peers, peer)
+	} else {
+		out = nil
 	}
 	d.mu.Unlock()
 	var b Batch[S]
+	d.unqueue(peer, out, &b)
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.Lock()
@@ -140,17 +146,26 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 
 // drop gives up the content of a group that has moved to other nodes. What was promised stays promised.
 func (g *Group[S]) drop(b *Batch[S]) {
-	g.serving, g.solo = false, false
 	if g.st.Head().Seq == 0 && g.st.Role() == None {
+		g.serving, g.solo = false, false
 		return
 	}
+	g.clear(b)
+	g.record(journal.Record{Group: g.ID, Kind: journal.SyncEnd}, b)
+	b.touched[g.ID/64] &^= 1 << (g.ID % 64)
+	g.d.opt.Machine.Changed(g.ID)
+}
+
+// clear makes the replica an empty one without a vote. The journal marks the group as incomplete until a SyncEnd.
+func (g *Group[S]) clear(b *Batch[S]) {
+	g.serving, g.solo = false, false
+	g.leaseUntil = time.Time{}
 	m := g.d.opt.Machine
 	m.Lost(g.ID)
 	g.record(journal.Record{Group: g.ID, Kind: journal.SyncBegin}, b)
 	m.Clear(g.ID, func(effects []byte) {
 		g.record(journal.Record{Group: g.ID, Kind: journal.Effects, Data: effects}, b)
 	})
-	g.record(journal.Record{Group: g.ID, Kind: journal.SyncEnd}, b)
 	b.touched[g.ID/64] &^= 1 << (g.ID % 64)
 	g.st = New(g.d.opt.Self, Restored{Promised: g.st.Promised(), Incarnation: rand.Uint64() | 1})
 	g.commit = 0
@@ -161,7 +176,6 @@ func (g *Group[S]) drop(b *Batch[S]) {
 			g.step(b)
 		}
 	}
-	m.Changed(g.ID)
 }
 
 // FenceResult is a replica's answer to a fence.
@@ -214,6 +228,9 @@ func (g *Group[S]) fence(from string, f Fencing, out *FenceResult, b *Batch[S]) 
 		}
 	}
 	g.carryOut(b)
+	if out.OK && g.durable.Load() < f.Term {
+		b.promise(g.ID, f.Term) // made by an earlier fence, whose write may still be under way
+	}
 	if wasPrimary {
 		return // it has stepped down: nobody relies on a lease any more
 	}

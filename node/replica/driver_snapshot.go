@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"hypercache/node/journal"
@@ -11,6 +12,8 @@ const (
 	// maxSnapshots bounds the groups whose content is on its way to one peer, and so the memory that takes.
 	maxSnapshots = 2
 	chunkBytes   = 256 << 10
+	// maxOffered is how many snapshots a replica keeps that are not complete. Other versions may send more at a time.
+	maxOffered = 16
 )
 
 // queueSnapshot sends the group's content to the peer now, or when the ones before it have arrived. The caller holds
@@ -46,6 +49,13 @@ func (g *Group[S]) after(b *Batch[S]) {
 func (g *Group[S]) sendSnapshot(peer string, term uint64, b *Batch[S]) {
 	at := g.st.Head()
 	sent := g.writeSnapshot(peer, at, b)
+	if !sent {
+		g.d.mu.Lock()
+		if out := g.d.peers[peer]; out != nil { // nothing will come back for it
+			out.sending = max(out.sending-1, 0)
+		}
+		g.d.mu.Unlock()
+	}
 	g.ev = Event{Kind: SnapshotFailed, Peer: peer, Term: term}
 	if sent {
 		g.ev = Event{Kind: SnapshotSent, Peer: peer, Term: term, At: at}
@@ -83,7 +93,7 @@ func (g *Group[S]) writeSnapshot(peer string, at Position, b *Batch[S]) bool {
 	flush := func() {
 		if len(chunk) > 2 && ok {
 			if buf, ok = s.Begin(frameChunk); ok {
-				s.End(append(buf, chunk...))
+				s.EndPaced(append(buf, chunk...))
 			}
 		}
 		chunk = chunk[:2]
@@ -105,32 +115,74 @@ func (g *Group[S]) writeSnapshot(peer string, at Position, b *Batch[S]) bool {
 	return ok
 }
 
-// snapshotDone sends the next content that waits for the peer.
-func (d *Driver[S]) snapshotDone(peer string, b *Batch[S]) {
+// snapshotDone notes that the peer behind s has taken a snapshot, and sends the next content that waits.
+func (d *Driver[S]) snapshotDone(peer string, s S, b *Batch[S]) {
 	d.mu.Lock()
-	out := d.peers[peer]
-	if out == nil {
-		d.mu.Unlock()
-		return
-	}
-	out.sending = max(out.sending-1, 0)
-	var next []queued
-	for out.sending < maxSnapshots && len(out.queue) > 0 {
-		next = append(next, out.queue[0])
-		out.queue = out.queue[1:]
-		out.sending++
+	if out := d.peers[peer]; out != nil && out.stream == s {
+		out.sending = max(out.sending-1, 0)
 	}
 	d.mu.Unlock()
-	for _, q := range next {
+	d.pump(peer, b)
+}
+
+// pump sends what waits for the peer as far as the bound on snapshots under way allows.
+func (d *Driver[S]) pump(peer string, b *Batch[S]) {
+	for {
+		d.mu.Lock()
+		out := d.peers[peer]
+		if out == nil || out.sending >= maxSnapshots || len(out.queue) == 0 {
+			d.mu.Unlock()
+			return
+		}
+		q := out.queue[0]
+		out.queue = out.queue[1:]
+		out.sending++
+		d.mu.Unlock()
 		g := &d.groups[q.group]
 		g.Lock()
-		if g.st.Role() == Primary && g.st.Term() == q.term {
+		current := g.st.Role() == Primary && g.st.Term() == q.term
+		if current {
 			g.sendSnapshot(peer, q.term, b)
-			g.Unlock()
-			continue
 		}
 		g.Unlock()
-		d.snapshotDone(peer, b) // its turn goes to the next one
+		if !current { // its turn goes to the next one
+			d.mu.Lock()
+			out.sending = max(out.sending-1, 0)
+			d.mu.Unlock()
+		}
+	}
+}
+
+// pumpAll goes on with every queue that a snapshot which could not be sent has left standing.
+func (d *Driver[S]) pumpAll(b *Batch[S]) {
+	d.mu.Lock()
+	var waiting []string
+	for peer, out := range d.peers {
+		if len(out.queue) > 0 && out.sending < maxSnapshots {
+			waiting = append(waiting, peer)
+		}
+	}
+	d.mu.Unlock()
+	for _, peer := range waiting {
+		d.pump(peer, b)
+	}
+}
+
+// unqueue tells the groups whose content waited for a stream that has ended that it will not be sent over it.
+func (d *Driver[S]) unqueue(peer string, out *outbound[S], b *Batch[S]) {
+	if out == nil {
+		return
+	}
+	d.mu.Lock()
+	list := out.queue
+	out.queue = nil
+	d.mu.Unlock()
+	for _, q := range list {
+		g := &d.groups[q.group]
+		g.Lock()
+		g.ev = Event{Kind: SnapshotFailed, Peer: peer, Term: q.term}
+		g.step(b)
+		g.Unlock()
 	}
 }
 
@@ -145,6 +197,9 @@ func (r *Receiver[S]) onOffer(g *Group[S], body []byte) error {
 	}
 	if r.offered == nil {
 		r.offered = map[uint16]*incoming{}
+	}
+	if r.offered[g.ID] == nil && len(r.offered) >= maxOffered {
+		return fmt.Errorf("%w: more than %d snapshots at once", errFrame, maxOffered)
 	}
 	r.offered[g.ID] = &incoming{
 		term:   binary.LittleEndian.Uint64(body[2:]),

@@ -99,8 +99,8 @@ func (g *Group[S]) stream(peer string) (s S, ok bool) {
 }
 
 func (g *Group[S]) ack(a *Action, b *Batch[S]) {
-	if !a.Rejected {
-		g.granted = time.Now()
+	if a.Round > 0 {
+		g.granted = time.Now() // a refused record's answer confirms the primary, too
 	}
 	g.d.mu.Lock()
 	s, ok := g.d.inbound[a.To]
@@ -108,11 +108,23 @@ func (g *Group[S]) ack(a *Action, b *Batch[S]) {
 	if !ok {
 		return
 	}
+	if a.Term > g.durable.Load() {
+		h := heldAck[S]{s: s}
+		appendAck(h.body[:0], g.ID, a)
+		b.held = append(b.held, h)
+		b.promise(g.ID, a.Term)
+		return
+	}
 	buf, ok := s.Begin(frameAck)
 	if !ok {
 		return
 	}
-	buf = binary.LittleEndian.AppendUint16(buf, g.ID)
+	s.End(appendAck(buf, g.ID, a))
+	b.dirty(s)
+}
+
+func appendAck(buf []byte, group uint16, a *Action) []byte {
+	buf = binary.LittleEndian.AppendUint16(buf, group)
 	for _, v := range [...]uint64{a.Term, a.Head.Term, a.Head.Seq, a.Stored, a.Round, a.Incarnation} {
 		buf = binary.LittleEndian.AppendUint64(buf, v)
 	}
@@ -126,8 +138,7 @@ func (g *Group[S]) ack(a *Action, b *Batch[S]) {
 	if a.Installing {
 		flags |= 4
 	}
-	s.End(append(buf, flags))
-	b.dirty(s)
+	return append(buf, flags)
 }
 
 // Receiver takes the frames of one replica stream. It is used by the stream's reader alone.
@@ -180,7 +191,7 @@ func (r *Receiver[S]) Frame(typ byte, body []byte) error {
 	case frameEnd:
 		return r.onEnd(g)
 	case frameSnapshotDone:
-		r.d.snapshotDone(r.peer, &r.batch)
+		r.d.snapshotDone(r.peer, r.s, &r.batch)
 		return nil
 	}
 	return fmt.Errorf("%w: type %d", errFrame, typ)
@@ -210,6 +221,9 @@ func (r *Receiver[S]) onAppend(g *Group[S], body []byte) error {
 	if uint64(len(r.recs)) != v[3]-prev.Seq {
 		return fmt.Errorf("%w: %d records for %d positions", errFrame, len(r.recs), v[3]-prev.Seq)
 	}
+	if !sound(r.runs, prev, v[3], v[0]) {
+		return fmt.Errorf("%w: terms of records %d to %d", errFrame, prev.Seq+1, v[3])
+	}
 	g.Lock()
 	defer g.Unlock()
 	g.ev = Event{
@@ -220,12 +234,34 @@ func (r *Receiver[S]) onAppend(g *Group[S], body []byte) error {
 	for i := range g.acts {
 		if a := &g.acts[i]; a.Kind == AppendLocal {
 			if err := r.appendLocal(g, a, prev.Seq); err != nil {
+				// The content is neither here nor there. As an empty replica it gets a whole one.
+				cfg := g.st.Config()
+				g.clear(&r.batch)
+				g.ev = Event{Kind: Configure, Config: cfg}
+				g.step(&r.batch)
 				return err
 			}
 		}
 	}
 	g.carryOut(&r.batch)
 	return nil
+}
+
+// sound checks that runs give every record from prev's successor to last a term, none older than the one before it
+// and none newer than term.
+func sound(runs []TermStart, prev Position, last, term uint64) bool {
+	if last == prev.Seq {
+		return len(runs) == 0
+	}
+	for i, r := range runs {
+		if i == 0 && r.FirstSeq != prev.Seq+1 || i > 0 && (r.FirstSeq <= runs[i-1].FirstSeq || r.Term <= runs[i-1].Term) {
+			return false
+		}
+		if r.FirstSeq > last || r.Term < prev.Term || r.Term > term {
+			return false
+		}
+	}
+	return len(runs) > 0
 }
 
 func readStarts(b []byte, n int, dst []TermStart) []TermStart {
@@ -246,6 +282,9 @@ func (r *Receiver[S]) readRecords(b []byte) error {
 		n := int(binary.LittleEndian.Uint32(b[1:]))
 		if len(b)-recordHeader < n {
 			return errFrame
+		}
+		if k := journal.Kind(b[0]); k != journal.Effects && (k != journal.Noop || n > 0) {
+			return fmt.Errorf("%w: record of kind %d", errFrame, k)
 		}
 		r.recs = append(r.recs, received{kind: journal.Kind(b[0]), data: b[recordHeader : recordHeader+n]})
 		b = b[recordHeader+n:]
