@@ -172,6 +172,7 @@ func (s *Server) status(payload []byte) ([]byte, error) {
 		}
 		a.Groups = append(a.Groups, g)
 	}
+	a.Sum(q.Seen)
 	return topology.Encode(a), nil
 }
 

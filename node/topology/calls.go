@@ -1,8 +1,10 @@
 package topology
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 )
 
 // Methods that every node answers. Those beginning with Prefix go to Topology.Handle; the others are answered by the
@@ -74,13 +76,38 @@ type FenceReply struct {
 // StatusCall asks for the status of Groups as far as the node is their primary. Empty: only the node's own fields.
 type StatusCall struct {
 	Groups []uint16 `json:"groups,omitempty"`
+	// Seen is the Digest of the last answer that the caller got.
+	Seen uint64 `json:"seen,omitempty"`
 }
 
 // StatusAnswer answers StatusCall.
 type StatusAnswer struct {
-	Run    string        `json:"run"`   // Topology.Run of the answering process
-	Epoch  uint64        `json:"epoch"` // State.Epoch by which it routes commands
+	Run   string `json:"run"`   // Topology.Run of the answering process
+	Epoch uint64 `json:"epoch"` // State.Epoch by which it routes commands
+	// Digest identifies Groups. If it is what the call had as Seen, Groups is left out: nothing has changed.
+	Digest uint64        `json:"digest,omitempty"`
 	Groups []GroupStatus `json:"groups,omitempty"`
+}
+
+// Sum sets Digest, and leaves Groups out if the caller has seen them.
+func (a *StatusAnswer) Sum(seen uint64) {
+	h := fnv.New64a()
+	var b []byte
+	for i := range a.Groups {
+		g := &a.Groups[i]
+		b = binary.LittleEndian.AppendUint16(b[:0], g.Group)
+		b = binary.LittleEndian.AppendUint64(b, g.Epoch)
+		b = binary.LittleEndian.AppendUint64(b, g.Term)
+		b = append(b, byte(boolInt(g.Serving)), byte(boolInt(g.JointReady)))
+		for _, p := range g.Peers {
+			b = append(append(b, p.ID...), 0, byte(boolInt(p.CaughtUp)))
+			b = binary.LittleEndian.AppendUint64(b, p.Lag)
+		}
+		_, _ = h.Write(b) // never fails
+	}
+	if a.Digest = h.Sum64() | 1; a.Digest == seen {
+		a.Groups = nil
+	}
 }
 
 // GroupStatus is what a primary knows about its group.

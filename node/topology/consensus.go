@@ -64,7 +64,12 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	conf.ShutdownOnRemove = false // a drained node goes on answering until its owner closes it
 	conf.NoLegacyTelemetry = true
 	conf.NotifyCh, conf.Logger = c.notify, log
-	if c.raft, err = raft.NewRaft(conf, f, c.store, c.store, snapshots, c.transport); err != nil {
+	// Raft looks at the last entry for every message, also when nothing happens: without the cache, on disk.
+	logs, err := raft.NewLogCache(snapshotEvery, c.store)
+	if err != nil {
+		return fmt.Errorf("open raft log: %w", err)
+	}
+	if c.raft, err = raft.NewRaft(conf, f, logs, c.store, snapshots, c.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	if has {

@@ -25,6 +25,7 @@ type view struct {
 type nodeStatus struct {
 	asked  time.Time
 	run    string
+	digest uint64 // of groups
 	groups map[uint16]GroupStatus
 }
 

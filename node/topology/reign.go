@@ -21,7 +21,9 @@ type reign struct {
 	log    *slog.Logger
 
 	mu        sync.Mutex
-	ready     bool // everything committed before is applied
+	ready     bool      // everything committed before is applied
+	stepped   time.Time // when step last looked
+	busy      bool      // something is moving, or waits for its time
 	groups    [ring.Groups]groupView
 	epoch     uint64 // the state's epoch that groups[].changed reflects
 	down      map[string]bool
@@ -65,6 +67,24 @@ func newReign(t *Topology) *reign {
 	return r
 }
 
+// idlePace is how many ticks pass between two looks at a cluster in which nothing happens.
+const idlePace = 4
+
+// timely tells on a tick whether it is time to look: at once when a node went or came, else at the idle pace.
+func (r *reign) timely(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.stepped) >= idlePace*r.t.o.Timing.Tick || r.busy {
+		return true
+	}
+	for id, was := range r.down {
+		if r.t.down(id) != was {
+			return true
+		}
+	}
+	return false
+}
+
 // step looks around, plans, and sets in motion what the plan says. It does not block.
 func (r *reign) step() {
 	st := r.t.State()
@@ -74,6 +94,7 @@ func (r *reign) step() {
 		return
 	}
 	now := time.Now()
+	r.stepped = now
 	if st.ClusterID == "" {
 		r.found()
 		return
@@ -213,20 +234,21 @@ func (r *reign) poll(st *State, now time.Time) {
 		if g.Primary != "" {
 			lists[g.Primary] = append(lists[g.Primary], uint16(i))
 		}
-		moving = moving || g.Learner != "" || g.Next != nil || !r.groups[i].notServing.IsZero()
+		moving = moving || g.Primary == "" || g.Learner != "" || g.Next != nil || !r.groups[i].notServing.IsZero()
 	}
 	pace := r.t.o.Timing.Poll
-	if moving {
+	if r.busy = moving; moving {
 		pace = r.t.o.Timing.Tick
 	}
 	for id, m := range st.Members {
 		if m.Status == Removed || r.down[id] {
 			continue
 		}
+		seen := r.status[id].digest
 		r.due(r.polls, id, now, pace, func() bool {
 			var ans StatusAnswer
 			asked := time.Now()
-			if err := r.call(id, MethodStatus, StatusCall{Groups: lists[id]}, &ans); err != nil {
+			if err := r.call(id, MethodStatus, StatusCall{Groups: lists[id], Seen: seen}, &ans); err != nil {
 				return true // down() decides who is down; ask on at the same pace
 			}
 			r.ingest(id, asked, &ans)
@@ -236,13 +258,21 @@ func (r *reign) poll(st *State, now time.Time) {
 }
 
 func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
-	ns := nodeStatus{asked: asked, run: ans.Run, groups: make(map[uint16]GroupStatus, len(ans.Groups))}
-	for _, g := range ans.Groups {
-		ns.groups[g.Group] = g
-	}
+	ns := nodeStatus{asked: asked, run: ans.Run, digest: ans.Digest}
 	st := r.t.State()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	old := r.status[node]
+	same := ans.Digest != 0 && ans.Digest == old.digest
+	if ns.groups = old.groups; !same {
+		ns.groups = make(map[uint16]GroupStatus, len(ans.Groups))
+		for _, g := range ans.Groups {
+			ns.groups[g.Group] = g
+		}
+		if len(ans.Groups) == 0 {
+			ns.digest = 0 // it left out what has been forgotten here meanwhile: ask for all of it
+		}
+	}
 	r.status[node] = ns
 	for i := range st.Groups {
 		g, gv := &st.Groups[i], &r.groups[i]
@@ -257,7 +287,9 @@ func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
 			gv.notServing = asked
 		}
 	}
-	r.t.kick()
+	if !same || old.run != ns.run {
+		r.t.kick()
+	}
 }
 
 // call makes one bounded call; this node answers its own Prefix calls without the network.

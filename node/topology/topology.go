@@ -110,7 +110,7 @@ func (o *Options) complete() error {
 	tm := &o.Timing
 	tm.Heartbeat = cmp.Or(tm.Heartbeat, 500*time.Millisecond)
 	tm.LeaderLease = min(cmp.Or(tm.LeaderLease, tm.Heartbeat/2), tm.Heartbeat)
-	tm.Commit = cmp.Or(tm.Commit, 20*time.Millisecond)
+	tm.Commit = cmp.Or(tm.Commit, 150*time.Millisecond)
 	tm.Tick = cmp.Or(tm.Tick, 50*time.Millisecond)
 	tm.Call = cmp.Or(tm.Call, 500*time.Millisecond)
 	tm.Poll = cmp.Or(tm.Poll, 200*time.Millisecond)
@@ -172,7 +172,7 @@ func (t *Topology) run() {
 	defer tick.Stop()
 	var r *reign
 	var term uint64
-	leader := ""
+	leader, kicked := "", true
 	for {
 		leader = t.noteLeader(leader)
 		leads := t.raft.raft.State() == raft.Leader
@@ -184,10 +184,11 @@ func (t *Topology) run() {
 			term, r = t.raft.raft.CurrentTerm(), newReign(t)
 		}
 		t.reign.Store(r)
-		if r != nil {
-			r.step()
-		} else {
+		switch {
+		case r == nil:
 			t.tryFounding()
+		case kicked || r.timely(time.Now()):
+			r.step()
 		}
 		select {
 		case <-t.ctx.Done():
@@ -196,8 +197,11 @@ func (t *Topology) run() {
 			}
 			return
 		case <-t.raft.notify:
+			kicked = true
 		case <-t.kicks:
+			kicked = true
 		case <-tick.C:
+			kicked = false
 		}
 	}
 }
@@ -349,7 +353,14 @@ func (t *Topology) commit(c *command) (applied, error) {
 	if res.err != nil {
 		return applied{}, fmt.Errorf("commit: %w", res.err)
 	}
+	t.spread()
 	return res, nil
+}
+
+// spread lets the followers learn at once what is committed: Raft tells them with the next entry, or after
+// Timing.Commit, which is long so that an idle cluster is quiet.
+func (t *Topology) spread() {
+	t.goRun(func() { _ = t.await(t.raft.raft.Barrier(applyTimeout)) }) // a leader that lost its place spreads nothing
 }
 
 // await waits for a Raft future, or for Close: Raft forgets futures whose entry was committed but not applied when it
