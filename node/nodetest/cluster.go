@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -107,17 +108,18 @@ func (c *Cluster) Add() *Node {
 	return n
 }
 
-// freePort asks the kernel for a port that is free for TCP and UDP. Somebody else may take it before the node does;
-// the kernel hands ports out in an order that makes that unlikely.
+// freePort finds a port that is free for TCP and UDP, below those that the kernel gives to outgoing connections: a node
+// that restarts needs the same one again.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 50 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 200 {
+		port := 10000 + rand.IntN(20000)
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		port := ln.Addr().(*net.TCPAddr).Port
-		pc, err := net.ListenPacket("udp", ln.Addr().String())
+		pc, err := net.ListenPacket("udp", addr)
 		_ = ln.Close()
 		if err != nil {
 			continue

@@ -27,6 +27,13 @@ func (t *Topology) foundHere() error {
 	return t.raft.found(t.o.NodeID, t.o.Self.Addr)
 }
 
+// mayFound reports whether a cluster may yet be founded from here.
+func (t *Topology) mayFound() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.o.BootstrapExpect >= 2 && t.fresh && t.identity.ClusterID == ""
+}
+
 // tryFounding asks the discovered nodes to found a cluster together, if it is this node's turn: enough of them are
 // there and this one has the lowest id.
 func (t *Topology) tryFounding() {

@@ -172,7 +172,7 @@ func (t *Topology) run() {
 	defer tick.Stop()
 	var r *reign
 	var term uint64
-	leader, kicked := "", true
+	leader, kicked, watching := "", true, true
 	for {
 		leader = t.noteLeader(leader)
 		leads := t.raft.raft.State() == raft.Leader
@@ -189,6 +189,10 @@ func (t *Topology) run() {
 			t.tryFounding()
 		case kicked || r.timely(time.Now()):
 			r.step()
+		}
+		if watch := r != nil || t.mayFound(); watch != watching {
+			watching = watch // others have nothing to look at: what concerns them comes as a kick
+			tick.Reset(t.o.Timing.Tick << (2 * boolInt(!watch)))
 		}
 		select {
 		case <-t.ctx.Done():
