@@ -15,7 +15,7 @@ type verdict struct {
 	primary string // "": nobody can be chosen yet
 	run     string
 	lease   uint64 // milliseconds the primary has to wait
-	term    uint64 // not 0: a replica has promised this higher term, the election's is too low
+	term    uint64 // not 0: a replica has promised this term and refuses; the election needs a higher one
 	loss    bool   // too few of them are voters: what only others than the chosen had acknowledged is lost
 }
 
@@ -38,7 +38,8 @@ func choose(g *Group, answers map[string]answer, c chooser) verdict {
 		case ok && a.OK:
 			fenced++
 			v.lease = max(v.lease, a.LeaseMillis)
-		case ok && a.Promised > g.Term:
+		case ok && a.Promised >= g.Term:
+			// Equal: it has restarted since it promised, and can't answer for this term any more.
 			v.term = max(v.term, a.Promised)
 		}
 	}

@@ -36,6 +36,7 @@ func TestChoose(t *testing.T) {
 		{"all answered, too few voters: take", three, map[string]answer{"a": reply(4, 8, true), "b": reply(4, 9, false), "c": reply(4, 7, false)}, chooser{}, "b", 700, 0, true},
 		{"taking a loss still needs all", three, map[string]answer{"b": reply(4, 9, false), "c": reply(4, 7, false)}, chooser{}, "", 700, 0, false},
 		{"a refusal names the term to beat", three, map[string]answer{"a": refused, "b": reply(4, 9, true)}, chooser{}, "", 700, 9, false},
+		{"restarted since it promised: another term", three, map[string]answer{"a": {FenceReply{Promised: three.Term}, "a2"}, "b": reply(4, 9, true)}, chooser{}, "", 700, three.Term, false},
 		{"joint: a majority of one is not enough", joint, map[string]answer{"a": reply(4, 9, true), "b": reply(4, 9, true)}, chooser{}, "", 700, 0, false},
 		{"joint: both, and one that stays", joint, map[string]answer{"a": reply(4, 9, true), "b": reply(4, 9, true), "c": reply(4, 9, true)}, chooser{}, "b", 700, 0, false},
 		{"joint: growing from one", split, map[string]answer{"a": reply(4, 9, true)}, chooser{}, "", 700, 0, false},

@@ -205,7 +205,7 @@ func (r *reign) close(ballots []*ballot) {
 				set.Run = members[v.primary].Run
 			}
 			losses += boolInt(v.loss)
-		case v.term > set.Term:
+		case v.term >= set.Term:
 			set.Term = v.term + 1
 		default:
 			continue
