@@ -52,6 +52,7 @@ type Cache struct {
 	dirty   []stream // inbound streams with replies that nobody has flushed yet
 
 	batches sync.Pool
+	work    steps
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
 	Stats   Stats
 }
@@ -86,9 +87,12 @@ type round struct {
 	remotes  []stream // forward streams written to in this round
 	used     []*resp.Session
 	commands uint64
-	now      int64 // unix ms, of the last command
-	rng      *rand.Rand
-	_        [64]byte // loops don't share a cache line
+	// early says that a reply could leave before the round's end, so that those which must not are kept in kept.
+	early bool
+	kept  []keptReply
+	now   int64 // unix ms, of the last command
+	rng   *rand.Rand
+	_     [64]byte // loops don't share a cache line
 }
 
 // New returns a cache without a driver: Attach gives it one before any command arrives.
@@ -105,7 +109,7 @@ func New(opt Options) *Cache {
 	c := &Cache{opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})
-	c.batches.New = func() any { return newRound() }
+	c.batches.New = func() any { return earlyRound() }
 	for i := range c.loops {
 		c.loops[i].rng = newRNG()
 	}
@@ -117,6 +121,47 @@ func New(opt Options) *Cache {
 }
 
 func newRound() *round { return &round{rng: newRNG()} }
+
+// earlyRound is for goroutines whose replies go to sessions and streams that others send from.
+func earlyRound() *round { return &round{rng: newRNG(), early: true} }
+
+// keptReply is a reply that waits until the journal has what it tells of.
+type keptReply struct {
+	to    origin
+	raw   []byte
+	write bool
+}
+
+// release gives the kept replies, or says that nobody knows what became of them.
+func (r *round) release(written bool) {
+	for i := range r.kept {
+		k := &r.kept[i]
+		switch {
+		case written:
+			k.to.reply(k.raw)
+		case k.write:
+			k.to.fail(errUnknown)
+		default:
+			k.to.fail(errNoAnswer)
+		}
+		*k = keptReply{raw: k.raw[:0]}
+		if cap(k.raw) > 4<<10 {
+			k.raw = nil
+		}
+	}
+	r.kept = r.kept[:0]
+}
+
+// keep puts a reply off to the end of the round.
+func (r *round) keep(to *origin, raw []byte, write bool) {
+	if len(r.kept) < cap(r.kept) {
+		r.kept = r.kept[:len(r.kept)+1]
+	} else {
+		r.kept = append(r.kept, keptReply{})
+	}
+	k := &r.kept[len(r.kept)-1]
+	k.to, k.write, k.raw = *to, write, append(k.raw[:0], raw...)
+}
 
 func newRNG() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
@@ -149,6 +194,7 @@ type conn struct {
 	parked   atomic.Int32
 	inflight atomic.Int32
 	epoch    atomic.Uint64
+	order    uint64 // counts its commands
 }
 
 // Client implements command.Conn.
@@ -241,12 +287,22 @@ func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 
 // run executes an op of a connection here, or sends it where it belongs.
 func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
-	ordered := k.inOrder(c.view.Load())
-	if ordered && c.exec(o, w, k.now, k.home, origin{s: k.s}) {
-		return
+	where := later
+	v := c.view.Load()
+	ordered := k.inOrder(v)
+	switch {
+	case !ordered:
+	case k.inflight.Load() > 0 && v.primary[o.group] != c.opt.Self:
+		// This node may be primary already, before the view says so; what the old one has must not be overtaken.
+		where = elsewhere
+	default:
+		if where = c.exec(o, w, k.now, k.home, origin{s: k.s}); where == done {
+			return
+		}
 	}
-	to := origin{t: k.s.Hold(), conn: k}
-	if ordered && c.forward(o, to, k.home) {
+	k.order++
+	to := origin{t: k.s.Hold(), conn: k, n: k.order}
+	if where == elsewhere && c.forward(o, to, k.home) {
 		return
 	}
 	c.wait(o, to, k.inflight.Load() > 0)
@@ -294,11 +350,13 @@ func (c *Cache) endRound(r *round) {
 		s.Flush()
 	}
 	r.remotes = r.remotes[:0]
-	if err := c.driver.EndBatch(&r.batch); err != nil {
+	err := c.driver.EndBatch(&r.batch)
+	if err != nil {
 		for _, s := range r.used {
 			s.Kill()
 		}
 	}
+	r.release(err == nil)
 	clear(r.used)
 	r.used = r.used[:0]
 	if r.commands > 0 {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"hypercache/node/command"
@@ -119,11 +120,14 @@ func (s *scanning) next(inner uint64, k *conn, now int64, r *round, done func([]
 
 // detach goes on in a goroutine of its own: the one that brought the reply may hold locks, and must not run commands.
 func (s *scanning) detach(inner uint64, done func([]byte)) {
-	go func() { // ends with the scan, whose every step has a deadline
+	ok := s.c.work.start(func() {
 		r := s.c.takeRound()
 		s.next(inner, nil, time.Now().UnixMilli(), r, done)
 		s.c.giveRound(r)
-	}()
+	})
+	if !ok {
+		done(errStopping)
+	}
 }
 
 // took takes one group's page. It answers when there is enough, or nothing more; otherwise it says where to go on.
@@ -170,30 +174,33 @@ func (c *Cache) randomKey(spec *command.Spec, args [][]byte, k *conn, now int64,
 	proto := w.Proto
 	null := resp.Writer{Proto: proto}
 	null.Null()
-	pick := func(sizes [][]byte) (op, bool) {
+	pick := func(sizes [][]byte) (o op, reply []byte) {
 		var total, at int
 		var n [ring.Groups]int
 		for i, p := range sizes {
+			if len(p) > 0 && p[0] == '-' {
+				return op{}, p
+			}
 			n[i], _, _ = header(p)
 			total += n[i]
 		}
 		if total == 0 {
-			return op{}, false
+			return op{}, null.Buf
 		}
 		for x := rand.IntN(total); x >= n[at]; at++ {
 			x -= n[at]
 		}
 		first, _ := ring.GroupSlots(at)
-		return op{spec: spec, args: args[:1:1], group: uint16(at), slot: first, part: true, proto: proto}, true
+		return op{spec: spec, args: args[:1:1], group: uint16(at), slot: first, part: true, proto: proto}, nil
 	}
 	name := append([]byte(nil), args[0]...)
 	args = [][]byte{name}
 	c.chain(func(done func([]byte)) {
 		sizes, ops := everywhere(command.Lookup(dbsize[0]), dbsize, proto)
 		one := func(parts [][]byte, k *conn, now int64, r *round) {
-			o, any := pick(parts)
-			if !any {
-				done(null.Buf)
+			o, reply := pick(parts)
+			if reply != nil {
+				done(reply)
 				return
 			}
 			g := &gather{left: 1, parts: make([][]byte, 1)}
@@ -204,11 +211,14 @@ func (c *Cache) randomKey(spec *command.Spec, args [][]byte, k *conn, now int64,
 			}
 		}
 		sizes.then = func(parts [][]byte, _ origin) {
-			go func() { // one more step, which has a deadline
+			ok := c.work.start(func() {
 				r := c.takeRound()
 				one(parts, nil, time.Now().UnixMilli(), r)
 				c.giveRound(r)
-			}()
+			})
+			if !ok {
+				done(errStopping)
+			}
 		}
 		c.dispatch(sizes, ops, k, now, r)
 		if sizes.complete(func() origin { return origin{} }) {
@@ -216,6 +226,34 @@ func (c *Cache) randomKey(spec *command.Spec, args [][]byte, k *conn, now int64,
 		}
 	}, w, hold)
 }
+
+// steps are the goroutines that go on with commands of several steps. None of them waits for another node, and Run waits
+// for all.
+type steps struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+var errStopping = []byte("-LOADING The node is stopping\r\n")
+
+func (s *steps) start(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Go(f)
+	return true
+}
+
+func (s *steps) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+}
+
+func (s *steps) wait() { s.wg.Wait() }
 
 func (c *Cache) takeRound() *round { return c.batches.Get().(*round) }
 
@@ -229,7 +267,12 @@ var ErrScope = errors.New("command belongs to a connection")
 
 type once chan []byte
 
-func (o once) settle(_ uint64, raw []byte) { o <- append([]byte(nil), raw...) }
+func (o once) settle(_ uint64, raw []byte) {
+	select {
+	case o <- append([]byte(nil), raw...):
+	default: // a second answer would wait here for ever, with a lock held
+	}
+}
 
 // Do runs one command as a client's would be, wherever its keys are, and returns the reply in RESP2. It is safe for
 // concurrent use.
@@ -288,6 +331,7 @@ func (c *Cache) finishDo(r *round) error {
 	}
 	r.remotes = r.remotes[:0]
 	err := c.driver.EndBatch(&r.batch)
+	r.release(err == nil)
 	c.flushDirty()
 	c.batches.Put(r)
 	return err

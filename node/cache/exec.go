@@ -19,6 +19,9 @@ type op struct {
 	slot  uint16
 	part  bool // RunPart; its keys may be in several slots of the group, or it speaks of the whole group
 	proto int
+	// deadline (unix ms) is kept over however many attempts a command takes; 0 means a first attempt.
+	deadline int64
+	gen      uint32 // of a request from another node
 }
 
 // sink takes the reply of an op that does not come straight from a session.
@@ -34,7 +37,19 @@ type origin struct {
 	t    resp.Ticket
 	sink sink
 	id   uint64
-	conn *conn // whose order counts, nil if nobody's
+	conn *conn  // whose order counts, nil if nobody's
+	n    uint64 // the command's place in the order of its connection or stream
+}
+
+// source is whose commands must keep their order, nil if nobody's do.
+func (o *origin) source() any {
+	if o.conn != nil {
+		return o.conn
+	}
+	if in, ok := o.sink.(*Inbound); ok {
+		return in
+	}
+	return nil
 }
 
 func (o *origin) reply(raw []byte) {
@@ -57,32 +72,44 @@ const (
 	errOOM       = "OOM command not allowed when used memory > 'maxmemory'."
 )
 
-// exec runs the op if this node serves its group, with the reply in w or held back; otherwise it changes nothing and
-// returns false.
-func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) bool {
+// outcome says what became of an op that was to run here.
+type outcome uint8
+
+const (
+	elsewhere outcome = iota // another node may be the group's primary; nothing was changed
+	done                     // it ran: the reply is given, or held back
+	later                    // this node is the primary, but may not answer yet; nothing was changed
+)
+
+// exec runs the op if this node serves its group, with the reply in w or held back.
+func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outcome {
 	r.now = now
 	p := &c.parts[o.group]
-	if o.spec.DenyOOM && c.db.OverLimit() && !c.evict(r) {
+	if o.spec.DenyOOM && c.db.OverLimit() && p.serving() && !c.evict(r) {
 		c.answer(w, &to, errOOM)
-		return true
+		return done
 	}
 	mark := len(w.Buf)
 	p.group.Lock()
 	if !p.group.Serving() {
+		where := elsewhere
+		if p.group.Primary() {
+			where = later // it waits out a lease, or for its first record to be committed
+		}
 		p.group.Unlock()
-		return false
+		return where
 	}
 	if o.spec.Write && c.driver.DiskFull() {
 		p.group.Unlock()
 		c.answer(w, &to, errDiskFull)
-		return true
+		return done
 	}
 	fx := p.run(o, w, now, r, c.db.Policy())
 	seq, ok := p.order(o, fx, r)
 	if !ok {
 		p.group.Unlock()
 		w.Buf = w.Buf[:mark]
-		return false
+		return later
 	}
 	if !o.spec.Write {
 		c.count(w.Buf[mark:])
@@ -90,13 +117,24 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) bool
 	if p.group.Held(seq) {
 		p.hold(seq, o.spec.Write, to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
 		p.group.Unlock()
-		return true
+		return done
 	}
 	p.group.Unlock()
-	if to.s == nil {
+	switch {
+	case to.s != nil:
+	case r.early && r.batch.Pending():
+		r.keep(&to, w.Buf[mark:], o.spec.Write)
+	default:
 		to.reply(w.Buf[mark:])
 	}
-	return true
+	return done
+}
+
+// serving tells that this node's memory is what a write to the group would take.
+func (p *part) serving() bool {
+	p.group.Lock()
+	defer p.group.Unlock()
+	return p.group.Serving()
 }
 
 // answer gives an error in place of running a command.
@@ -221,12 +259,15 @@ func (q *waiters) front() *waiter {
 	return &q.list[q.head]
 }
 
-func (q *waiters) pop() {
+// pop takes the first waiter out, before it is answered: that may lead anywhere.
+func (q *waiters) pop() (w waiter) {
+	w = q.list[q.head]
 	q.list[q.head] = waiter{}
 	q.head++
 	if q.head == len(q.list) {
 		q.list, q.head = q.list[:0], 0
 	}
+	return w
 }
 
 var okReply = []byte("+OK\r\n")
@@ -308,8 +349,8 @@ func (c *Cache) Clear(group uint16, emit func([]byte)) {
 func (c *Cache) Settled(group uint16, seq uint64) {
 	p := &c.parts[group]
 	for w := p.waiting.front(); w != nil && w.seq <= seq; w = p.waiting.front() {
-		w.done()
-		p.waiting.pop()
+		first := p.waiting.pop()
+		first.done()
 	}
 }
 
@@ -318,8 +359,8 @@ func (c *Cache) Lost(group uint16) {
 	p := &c.parts[group]
 	for w := p.waiting.front(); w != nil; w = p.waiting.front() {
 		c.Stats.Unanswered.Add(1)
-		w.fail()
-		p.waiting.pop()
+		first := p.waiting.pop()
+		first.fail()
 	}
 	clear(p.slotSeq[:])
 }
@@ -331,8 +372,8 @@ func (c *Cache) Changed(uint16) { c.park.kick() }
 func (c *Cache) expireWaiters(p *part, now int64) {
 	for w := p.waiting.front(); w != nil && w.deadline < now; w = p.waiting.front() {
 		c.Stats.Unanswered.Add(1)
-		w.fail()
-		p.waiting.pop()
+		first := p.waiting.pop()
+		first.fail()
 	}
 }
 

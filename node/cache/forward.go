@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hypercache/node/command"
+	"hypercache/node/peer"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 )
@@ -22,6 +24,7 @@ const (
 	frameReply   = 2
 
 	requestHeader = 8 + 4 + 1 + 2 + 2 + 4
+	replyHeader   = 8 + 1
 
 	flagPart  = 1
 	flagRESP3 = 2
@@ -30,10 +33,18 @@ const (
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
 )
 
+var errLarge = []byte("-ERR the reply is larger than what one node may send another\r\n")
+
 var errRequest = errors.New("malformed forward frame")
 
-// maxPending bounds the commands that one node has for us at a time; above it, they wait here.
-const maxPending = 1 << 16
+const (
+	// maxPending and maxPendingBytes bound the commands that one node has for us at a time, but for one that is larger;
+	// above them, they wait here.
+	maxPending      = 1 << 16
+	maxPendingBytes = 128 << 20
+	// maxReplies is how much may wait for a node to take its answers before no more of its requests are executed.
+	maxReplies = 32 << 20
+)
 
 // remote is the forward stream to one node and what was asked over it.
 type remote struct {
@@ -44,6 +55,7 @@ type remote struct {
 	stream  stream
 	pending []pending
 	free    []uint32
+	bytes   int // of the requests that are pending
 	// generation is raised for a group when the node refused a request for it, so that requests which were on their
 	// way behind the refused one are refused too and none overtakes it.
 	generation [ring.Groups]uint32
@@ -55,6 +67,7 @@ type pending struct {
 	write    bool
 	group    uint16
 	gen      uint32
+	size     int
 	deadline int64
 	to       origin
 	body     []byte // the request, kept until answered: a refused one is asked again
@@ -83,18 +96,22 @@ func (c *Cache) forward(o *op, to origin, r *round) bool {
 	rem := c.remote(node)
 	rem.mu.Lock()
 	defer rem.mu.Unlock()
-	if rem.stream == nil || (len(rem.free) == 0 && len(rem.pending) >= maxPending) {
+	if rem.stream == nil || (len(rem.free) == 0 && len(rem.pending) >= maxPending) || rem.bytes >= maxPendingBytes {
 		return false
 	}
 	at, p := rem.take()
 	p.to, p.write, p.group, p.gen = to, o.spec.Write, o.group, rem.generation[o.group]
-	p.deadline = r.now + c.opt.Wait.Milliseconds()
+	if p.deadline = o.deadline; p.deadline == 0 {
+		p.deadline = r.now + c.opt.Wait.Milliseconds()
+	}
 	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen)
 	buf, ok := rem.stream.Begin(frameRequest)
 	if !ok {
 		rem.give(at)
 		return false
 	}
+	p.size = len(p.body)
+	rem.bytes += p.size
 	rem.stream.End(append(buf, p.body...))
 	if to.conn != nil {
 		to.conn.inflight.Add(1)
@@ -117,6 +134,7 @@ func (r *remote) take() (uint32, *pending) {
 
 func (r *remote) give(at uint32) {
 	p := &r.pending[at]
+	r.bytes -= p.size
 	body := p.body[:0]
 	if cap(body) > 4<<10 {
 		body = nil
@@ -168,12 +186,15 @@ func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
 		o.args = append(o.args, b[4:end])
 		b = b[end:]
 	}
-	if len(o.args) == 0 || int(o.group) >= ring.Groups || len(b) > 0 {
+	if len(o.args) == 0 || int(o.group) >= ring.Groups || o.slot >= ring.Slots || ring.GroupOf(o.slot) != o.group || len(b) > 0 {
 		return id, gen, errRequest
 	}
 	var problem string
 	if o.spec, problem = command.Resolve(o.args); problem != "" {
 		return id, gen, fmt.Errorf("%w: %s (is that node of another version?)", errRequest, problem)
+	}
+	if o.spec.Scope == command.ScopeConn || o.part == (o.spec.Scope == command.ScopeKey) {
+		return id, gen, fmt.Errorf("%w: %s can't be forwarded so", errRequest, o.spec.Name)
 	}
 	return id, gen, nil
 }
@@ -230,20 +251,18 @@ func (c *Cache) again(p *pending) {
 		body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline,
 		after: time.Now().Add(parkRetry / 2).UnixMilli(),
 	}
-	if k := p.to.conn; k != nil {
-		k.parked.Add(1)
+	// It is put back before it stops being in flight: what the connection sent later waits for the one or the other.
+	w.entered()
+	if !c.park.putBack(w) {
+		w.abandon(errBusy)
 	}
 	p.settled()
-	if !c.park.add(w) {
-		w.abandon(errBusy)
-		return
-	}
 	c.park.kick()
 }
 
 // Answered handles a frame that came back on a forward stream.
 func (c *Cache) Answered(s stream, typ byte, body []byte) error {
-	if typ != frameReply || len(body) < 9 {
+	if typ != frameReply || len(body) < replyHeader {
 		return errRequest
 	}
 	id := binary.LittleEndian.Uint64(body)
@@ -298,22 +317,32 @@ func (c *Cache) expirePending(now int64) {
 
 // Inbound executes what one other node forwards. It is used by the stream's reader alone.
 type Inbound struct {
-	c      *Cache
-	s      stream
-	round  *round
-	w      resp.Writer
-	o      op
-	now    int64
-	refuse [ring.Groups]uint32 // requests of older generations than this are refused
+	c     *Cache
+	s     stream
+	round *round
+	w     resp.Writer
+	o     op
+	now   int64
+	order uint64
+	// backlog is how much waits in the stream.
+	backlog atomic.Int64
+	refuse  [ring.Groups]atomic.Uint32 // requests of older generations than this are refused
+	// waiting counts the requests that wait here until their group may answer.
+	waiting [ring.Groups]atomic.Int32
 }
 
 // Accept says that another node opened s to forward commands here.
-func (c *Cache) Accept(s stream) *Inbound { return &Inbound{c: c, s: s, round: newRound()} }
+func (c *Cache) Accept(s stream) *Inbound { return &Inbound{c: c, s: s, round: earlyRound()} }
 
 // Frame handles one request.
 func (in *Inbound) Frame(typ byte, body []byte) error {
 	if typ != frameRequest {
 		return errRequest
+	}
+	if in.backlog.Load() > maxReplies {
+		in.BatchEnd()
+		in.s.AwaitDrain() // the asking node takes its answers in whether it asks or not, so this ends
+		in.backlog.Store(0)
 	}
 	id, gen, err := readRequest(body, &in.o)
 	if err != nil {
@@ -324,14 +353,24 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	}
 	o := &in.o
 	in.c.Stats.Received.Add(1)
-	if gen < in.refuse[o.group] {
+	o.gen = gen
+	// What waits is answered first, a refusal too: the asking node takes the order of refusals for that of its commands.
+	waits := in.waiting[o.group].Load() > 0
+	if !waits && gen < in.refuse[o.group].Load() {
 		in.send(id, statusNotPrimary, nil)
 		return nil
 	}
 	in.w.Buf, in.w.Proto = in.w.Buf[:0], o.proto
-	if !in.c.exec(o, &in.w, in.now, in.round, origin{sink: in, id: id}) {
-		in.refuse[o.group] = gen + 1
-		in.send(id, statusNotPrimary, nil)
+	in.order++
+	to, where := origin{sink: in, id: id, n: in.order}, later
+	if !waits {
+		where = in.c.exec(o, &in.w, in.now, in.round, to)
+	}
+	switch where {
+	case elsewhere:
+		in.notHere(id, o.group, gen)
+	case later:
+		in.c.wait(o, to, false)
 	}
 	if cap(in.w.Buf) > 1<<20 {
 		in.w.Buf = nil
@@ -339,14 +378,29 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	return nil
 }
 
+// notHere refuses a request, and with it those of the same generation that come behind it.
+func (in *Inbound) notHere(id uint64, group uint16, gen uint32) {
+	for {
+		old := in.refuse[group].Load()
+		if old > gen || in.refuse[group].CompareAndSwap(old, gen+1) {
+			break
+		}
+	}
+	in.send(id, statusNotPrimary, nil)
+}
+
 // settle implements sink. The reply of a write that is committed later comes from another goroutine.
 func (in *Inbound) settle(id uint64, raw []byte) { in.send(id, statusDone, raw) }
 
 func (in *Inbound) send(id uint64, status byte, raw []byte) {
+	if len(raw) > peer.MaxBody-replyHeader {
+		raw = errLarge
+	}
 	buf, ok := in.s.Begin(frameReply)
 	if !ok {
 		return
 	}
+	in.backlog.Store(int64(len(buf) + len(raw)))
 	buf = binary.LittleEndian.AppendUint64(buf, id)
 	in.s.End(append(append(buf, status), raw...))
 	in.c.markDirty(in.s)
@@ -356,8 +410,10 @@ func (in *Inbound) send(id uint64, status byte, raw []byte) {
 // node then reports the outcome as unknown.
 func (in *Inbound) BatchEnd() {
 	in.now = 0
-	if err := in.c.driver.EndBatch(&in.round.batch); err != nil {
+	err := in.c.driver.EndBatch(&in.round.batch)
+	if err != nil {
 		in.s.Close()
 	}
+	in.round.release(err == nil)
 	in.c.flushDirty()
 }

@@ -2,6 +2,8 @@ package cache
 
 import (
 	"context"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,25 +24,39 @@ type waiting struct {
 	write    bool
 	settled  bool // it must not run before everything its connection has on other nodes is answered
 	group    uint16
-	deadline int64 // unix ms
-	after    int64 // unix ms: not before, so that two nodes that disagree don't play ping-pong
+	gen      uint32 // of a request from another node
+	deadline int64  // unix ms
+	after    int64  // unix ms: not before, so that two nodes that disagree don't play ping-pong
+}
+
+// entered and left count the commands that wait for those who must not overtake them.
+func (w *waiting) entered() { w.count(1) }
+
+func (w *waiting) left() { w.count(-1) }
+
+func (w *waiting) count(n int32) {
+	if k := w.to.conn; k != nil {
+		k.parked.Add(n)
+	}
+	if in, ok := w.to.sink.(*Inbound); ok {
+		in.waiting[w.group].Add(n)
+	}
 }
 
 // abandon answers a command that will not run.
 func (w *waiting) abandon(msg string) {
-	if k := w.to.conn; k != nil {
-		k.parked.Add(-1)
-	}
+	w.left()
 	w.to.fail(msg)
 }
 
 // parking holds commands without a route, in order for each group. Router goes through them.
 type parking struct {
 	mu     sync.Mutex
-	queues [ring.Groups][]waiting
+	queues [ring.Groups][]*waiting
 	count  int
 	bytes  int
 	wake   chan struct{}
+	closed bool
 }
 
 func (p *parking) init() { p.wake = make(chan struct{}, 1) }
@@ -56,12 +72,33 @@ func (p *parking) kick() {
 func (p *parking) add(w waiting) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.count >= maxParked || p.bytes+len(w.body) > maxParkedBytes {
+	if p.closed || p.count >= maxParked || p.bytes+len(w.body) > maxParkedBytes {
 		return false
 	}
 	p.count++
 	p.bytes += len(w.body)
-	p.queues[w.group] = append(p.queues[w.group], w)
+	p.queues[w.group] = append(p.queues[w.group], &w)
+	return true
+}
+
+// putBack adds a command that was sent and came back: in front of what its source sent after it.
+func (p *parking) putBack(w waiting) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.count >= maxParked || p.bytes+len(w.body) > maxParkedBytes {
+		return false
+	}
+	p.count++
+	p.bytes += len(w.body)
+	q := p.queues[w.group]
+	at := len(q)
+	if source := w.to.source(); source != nil {
+		at = slices.IndexFunc(q, func(x *waiting) bool { return x.to.n > w.to.n && x.to.source() == source })
+		if at < 0 {
+			at = len(q)
+		}
+	}
+	p.queues[w.group] = slices.Insert(q, at, &w)
 	return true
 }
 
@@ -69,11 +106,9 @@ func (p *parking) add(w waiting) bool {
 func (c *Cache) wait(o *op, to origin, settled bool) {
 	w := waiting{
 		body: appendRequest(nil, o, 0, 0), to: to, write: o.spec.Write, settled: settled, group: o.group,
-		deadline: time.Now().Add(c.opt.Wait).UnixMilli(),
+		gen: o.gen, deadline: time.Now().Add(c.opt.Wait).UnixMilli(),
 	}
-	if to.conn != nil {
-		to.conn.parked.Add(1)
-	}
+	w.entered()
 	c.Stats.Parked.Add(1)
 	if !c.park.add(w) {
 		w.abandon(errBusy)
@@ -87,12 +122,16 @@ func (c *Cache) wait(o *op, to origin, settled bool) {
 func (c *Cache) Run(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	r := newRound()
+	r := earlyRound()
+	defer c.work.wait()
 	var retry <-chan time.Time // set while commands are parked
 	for {
 		select {
 		case <-ctx.Done():
+			c.work.close()
+			c.park.close()
 			c.routeParked(r, true)
+			c.expirePending(math.MaxInt64)
 			c.endRound(r)
 			return
 		case <-c.park.wake:
@@ -112,13 +151,21 @@ func (c *Cache) Run(ctx context.Context) {
 	}
 }
 
+// close refuses what comes from now on.
+func (p *parking) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+}
+
 func (p *parking) waiting() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.count > 0
 }
 
-// routeParked sends on what has a route now. Each group's commands go in order: one that must wait stops those behind.
+// routeParked sends on what has a route now. Each group's commands go in order: one without a route stops those behind,
+// one that waits for its connection's earlier ones only those of that connection.
 func (c *Cache) routeParked(r *round, closing bool) {
 	c.park.mu.Lock()
 	if c.park.count == 0 {
@@ -126,25 +173,61 @@ func (c *Cache) routeParked(r *round, closing bool) {
 		return
 	}
 	now := time.Now().UnixMilli()
+	v := c.view.Load()
 	for group := range c.park.queues {
-		for len(c.park.queues[group]) > 0 {
-			w := c.park.queues[group][0]
-			c.park.mu.Unlock()
-			done := c.routeOne(&w, now, r, closing)
-			c.park.mu.Lock()
-			if !done {
+		for {
+			w := c.park.next(group, v, now, closing)
+			if w == nil {
 				break
 			}
-			c.park.count--
-			c.park.bytes -= len(w.body)
-			q := c.park.queues[group]
-			q[0] = waiting{}
-			if c.park.queues[group] = q[1:]; len(q) == 1 {
-				c.park.queues[group] = nil
+			c.park.mu.Unlock()
+			gone := c.routeOne(w, now, r, closing)
+			c.park.mu.Lock()
+			if !gone {
+				break
 			}
+			c.park.remove(group, w)
 		}
 	}
 	c.park.mu.Unlock()
+}
+
+// next is the first of a group's commands that need not wait for an earlier one of its connection. It is called with
+// the lock held, under which commands are put back before they stop being in flight: none is missed here.
+func (p *parking) next(group int, v *view, now int64, closing bool) *waiting {
+	var blocked []*conn
+	for _, w := range p.queues[group] {
+		k := w.to.conn
+		if closing || now > w.deadline || !w.settled || k == nil {
+			if k == nil || closing || !slices.Contains(blocked, k) {
+				return w
+			}
+			continue
+		}
+		if !slices.Contains(blocked, k) {
+			if k.settled(v) {
+				return w
+			}
+			blocked = append(blocked, k)
+		}
+	}
+	return nil
+}
+
+func (p *parking) remove(group int, w *waiting) {
+	q := p.queues[group]
+	at := slices.Index(q, w)
+	p.count--
+	p.bytes -= len(w.body)
+	if at == 0 {
+		q[0] = nil
+		q = q[1:]
+	} else {
+		q = slices.Delete(q, at, at+1)
+	}
+	if p.queues[group] = q; len(q) == 0 {
+		p.queues[group] = nil
+	}
 }
 
 // routeOne runs, forwards or gives up the command; false leaves it where it is. Only the Run goroutine calls it, and
@@ -160,20 +243,30 @@ func (c *Cache) routeOne(w *waiting, now int64, r *round, closing bool) bool {
 		return true
 	case now < w.after:
 		return false
-	case w.settled && w.to.conn != nil && !w.to.conn.settled(c.view.Load()):
-		return false
 	}
 	var o op
 	if _, _, err := readRequest(w.body, &o); err != nil {
 		w.abandon("ERR " + err.Error())
 		return true
 	}
+	in, _ := w.to.sink.(*Inbound)
+	if in != nil && w.gen < in.refuse[w.group].Load() {
+		in.notHere(w.to.id, w.group, w.gen)
+		w.left()
+		return true
+	}
+	o.deadline = w.deadline
 	out := resp.Writer{Proto: o.proto}
-	if !c.exec(&o, &out, now, r, w.to) && !c.forward(&o, w.to, r) {
+	switch c.exec(&o, &out, now, r, w.to) {
+	case later:
 		return false
+	case elsewhere:
+		if in != nil {
+			in.notHere(w.to.id, w.group, w.gen) // the asking node keeps its connections' order
+		} else if !c.forward(&o, w.to, r) {
+			return false
+		}
 	}
-	if k := w.to.conn; k != nil {
-		k.parked.Add(-1)
-	}
+	w.left()
 	return true
 }

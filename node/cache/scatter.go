@@ -70,8 +70,8 @@ func (g *gather) write(w *resp.Writer) {
 	case command.MergeSum:
 		var sum int64
 		for _, p := range g.parts {
-			n, _ := strconv.ParseInt(string(p[1:max(len(p)-2, 1)]), 10, 64)
-			sum += n
+			n, _, _ := header(p)
+			sum += int64(n)
 		}
 		w.Int(sum)
 	case command.MergeArrayByKey:
@@ -97,7 +97,12 @@ func (g *gather) writeByKey(w *resp.Writer) {
 	}
 	all := make([][]byte, n)
 	for i, p := range g.parts {
-		for j, e := range elements(p) {
+		list := elements(p)
+		if len(list) != len(g.keys[i]) {
+			w.Error("ERR a node answered with " + strconv.Itoa(len(list)) + " values for " + strconv.Itoa(len(g.keys[i])) + " keys")
+			return
+		}
+		for j, e := range list {
 			all[g.keys[i][j]] = e
 		}
 	}
@@ -157,13 +162,26 @@ func split(spec *command.Spec, args [][]byte, proto int) (*gather, []op) {
 // dispatch starts every part: here, on its primary, or later.
 func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 	w := resp.Writer{}
-	ordered := k == nil || k.inOrder(c.view.Load())
+	v := c.view.Load()
+	ordered := k == nil || k.inOrder(v)
+	var n uint64
+	if k != nil {
+		k.order++
+		n = k.order
+	}
+	inflight := k != nil && k.inflight.Load() > 0 // before this command
 	for i := range ops {
 		o := &ops[i]
 		w.Buf, w.Proto = w.Buf[:0], o.proto
-		from := origin{sink: to, id: uint64(i), conn: k}
-		if ordered && (c.exec(o, &w, now, r, from) || c.forward(o, from, r)) {
-			continue
+		from := origin{sink: to, id: uint64(i), conn: k, n: n}
+		if ordered {
+			where := elsewhere
+			if !inflight || v.primary[o.group] == c.opt.Self { // see run
+				where = c.exec(o, &w, now, r, from)
+			}
+			if where == done || where == elsewhere && c.forward(o, from, r) {
+				continue
+			}
 		}
 		c.wait(o, from, k != nil && k.inflight.Load() > 0)
 	}
@@ -172,7 +190,7 @@ func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 // elements cuts an array reply into its elements, each a complete RESP value.
 func elements(p []byte) [][]byte {
 	n, rest, ok := header(p)
-	if !ok || p[0] != '*' || n < 0 {
+	if !ok || p[0] != '*' || n < 0 || n > len(rest) {
 		return nil
 	}
 	out := make([][]byte, 0, n)
@@ -195,6 +213,9 @@ func valueSize(p []byte) int {
 	}
 	size := len(p) - len(rest)
 	if p[0] == '$' && n >= 0 {
+		if n > len(rest) {
+			return 0
+		}
 		size += n + 2
 	}
 	if size > len(p) {
