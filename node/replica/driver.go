@@ -106,6 +106,7 @@ type Group[S Stream] struct {
 	solo       bool // the only replica: nobody to wait for
 	notBefore  time.Time
 	leaseUntil time.Time
+	read       time.Time // when the lease was last wanted
 	commit     uint64
 	lastPos    int64 // journal position after the last record
 
@@ -242,10 +243,20 @@ func (g *Group[S]) Readable(now time.Time, b *Batch[S]) bool {
 		return true
 	}
 	left := g.leaseUntil.Sub(now)
+	g.read = now
 	if left < g.d.opt.Lease/2 {
 		g.confirm(now, b)
 	}
 	return left > 0
+}
+
+// readAgain is how long after the last read a lease is kept, so that reads which come now and then need not wait for it.
+const readAgain = 10 * time.Second
+
+func (g *Group[S]) keepLease(now time.Time, b *Batch[S]) {
+	if g.serving && now.Sub(g.read) < readAgain && g.leaseUntil.Sub(now) < g.d.opt.Lease/2 {
+		g.confirm(now, b)
+	}
 }
 
 // confirm asks a majority whether this is still the primary, unless that was asked just now.
@@ -498,6 +509,7 @@ func (d *Driver[S]) fatal(err error) {
 
 // Tick must be called about every 100 ms: primaries probe followers that lag and tell them what is committed.
 func (d *Driver[S]) Tick(b *Batch[S]) {
+	now := time.Now()
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.Lock()
@@ -505,6 +517,7 @@ func (d *Driver[S]) Tick(b *Batch[S]) {
 			g.st.SetFloor(g.tail.first)
 			g.ev = Event{Kind: Tick}
 			g.step(b)
+			g.keepLease(now, b)
 		}
 		g.shrink()
 		g.Unlock()

@@ -124,6 +124,9 @@ func (s *Server) stopping() bool { return s.stopped.Err() != nil }
 // Clients returns the number of open connections.
 func (s *Server) Clients() int { return int(s.clients.Load()) }
 
+// Accepted returns how many connections there have been.
+func (s *Server) Accepted() uint64 { return s.lastID.Load() }
+
 // EachSession calls f for every open session until it returns false. f runs on the caller's goroutine: of the session it
 // may use only what is safe from any (ID, addresses, Kill).
 func (s *Server) EachSession(f func(*Session) bool) {
