@@ -31,7 +31,7 @@ type rule struct {
 var rules = map[string]rule{
 	"node/ring":     {},
 	"node/store":    {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys", "github.com/cespare/xxhash/v2"}},
-	"node/resp":     {external: []string{"github.com/tidwall/redcon", "golang.org/x/sys", "github.com/panjf2000/gnet/v2"}},
+	"node/resp":     {external: []string{"github.com/tidwall/redcon", "golang.org/x/sys"}},
 	"node/config":   {external: []string{"github.com/knadh/koanf", "gopkg.in/yaml.v3"}},
 	"node/command":  {internal: []string{"node/ring", "node/resp", "node/store"}, external: []string{"github.com/tidwall/redcon"}},
 	"node/journal":  {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys"}},
