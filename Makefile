@@ -38,9 +38,15 @@ test: ## every test that needs nothing but Go
 	go test $(RACE) ./...
 	cd tools && go test ./...
 
+# The node's end-to-end tests, by name: their packages' other tests belong to make test.
+NODE_E2E_FILES = $(shell grep -rl --include=*_test.go '^//go:build e2e' node)
+NODE_E2E = $(shell grep -ho '^func Test[A-Za-z0-9]*' $(NODE_E2E_FILES) | cut -c6- | paste -sd'|')
+NODE_E2E_DIRS = $(addprefix ./,$(sort $(dir $(NODE_E2E_FILES))))
+
 e2e: build tools ## real Pulumi, real nodes, real clients; installs redis-tools, redis-server and serf if missing
 	scripts/install-test-deps.sh
 	bash -c 'source scripts/pulumi-env.sh && go test -tags "e2e localonly" -count=1 -timeout 25m -v ./infra/e2e/...'
+	go test -tags e2e -count=1 -timeout 15m -v -run '^($(NODE_E2E))$$' $(NODE_E2E_DIRS)
 
 bench: build ## compare with redis-server, side by side
 	scripts/bench.sh
