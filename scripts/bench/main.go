@@ -94,6 +94,26 @@ func benchJournal(ctx context.Context, o options, f *farm) error {
 	return compare(ctx, o, []side{{"redis", redis, redisBenchmark}, {"HyperCache", node, redisBenchmark}}, []string{"set", "get", "incr"})
 }
 
+// idle prints what a cluster costs that nobody uses.
+func idle(ctx context.Context, g group) error {
+	const settle, span = 8 * time.Second, 10 * time.Second
+	var at [2]time.Duration
+	for i, d := range []time.Duration{settle, span} {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(d):
+		}
+		var err error
+		if at[i], err = g.cpu(); err != nil {
+			return err
+		}
+	}
+	share := 100 * float64(at[1]-at[0]) / float64(span) / float64(len(g.pids))
+	fmt.Printf("\nThree idle nodes use %.1f %% of a core each, over %v.\n", share, span)
+	return nil
+}
+
 func benchCluster(ctx context.Context, o options, f *farm) error {
 	redis, err := f.redisWithReplicas(ctx, 2)
 	if err != nil {
@@ -101,6 +121,9 @@ func benchCluster(ctx context.Context, o options, f *farm) error {
 	}
 	nodes, err := f.nodes(ctx, o.node, 3)
 	if err != nil {
+		return err
+	}
+	if err := idle(ctx, nodes); err != nil {
 		return err
 	}
 	fmt.Printf("\n## One node of three (RF 3, quorum) beside a Redis primary with two replicas, append-only files everysec\n\n")
