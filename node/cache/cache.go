@@ -51,6 +51,9 @@ type Cache struct {
 	dirtyMu sync.Mutex
 	dirty   []stream // inbound streams with replies that nobody has flushed yet
 
+	// turns counts the refusals that opened a new generation: what is sent after one could overtake what was sent before.
+	turns atomic.Uint64
+
 	batches sync.Pool
 	work    steps
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
@@ -194,7 +197,8 @@ type conn struct {
 	parked   atomic.Int32
 	inflight atomic.Int32
 	epoch    atomic.Uint64
-	order    uint64 // counts its commands
+	turn     atomic.Uint64 // of Cache.turns, likewise
+	order    uint64        // counts its commands
 }
 
 // Client implements command.Conn.
@@ -302,10 +306,10 @@ func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
 	}
 	k.order++
 	to := origin{t: k.s.Hold(), conn: k, n: k.order}
-	if where == elsewhere && c.forward(o, to, k.home) {
+	if where == elsewhere && c.forward(v, o, to, k.home) {
 		return
 	}
-	c.wait(o, to, k.inflight.Load() > 0)
+	c.wait(o, to)
 }
 
 // inOrder tells that a command may run now without overtaking an earlier one.
@@ -316,13 +320,16 @@ func (k *conn) inOrder(v *view) bool {
 	return k.settled(v)
 }
 
-// settled tells that what other nodes have of the connection was sent by view v, so that nothing sent now overtakes it.
+// settled tells that what other nodes have of the connection was sent by view v and not refused since, so that nothing
+// sent now overtakes it.
 func (k *conn) settled(v *view) bool {
-	if k.epoch.Load() != v.epoch {
+	turn := k.cache.turns.Load()
+	if k.epoch.Load() != v.epoch || k.turn.Load() != turn {
 		if k.inflight.Load() > 0 {
 			return false
 		}
 		k.epoch.Store(v.epoch)
+		k.turn.Store(turn)
 	}
 	return true
 }

@@ -266,9 +266,9 @@ func TestParkingIsBounded(t *testing.T) {
 // What comes back goes in front of what its connection sent later, and behind nothing of others that it need not.
 func TestWhatComesBackKeepsItsPlace(t *testing.T) {
 	var p parking
-	k1, k2 := &conn{}, &conn{}
+	k1, k2 := &conn{cache: &Cache{}}, &conn{cache: &Cache{}}
 	add := func(back bool, k *conn, n uint64) {
-		w := waiting{to: origin{conn: k, n: n}, settled: !back}
+		w := waiting{to: origin{conn: k, n: n}}
 		if back {
 			p.putBack(w)
 		} else {
@@ -368,6 +368,30 @@ func TestOrderWhilePrimariesMove(t *testing.T) {
 	}
 }
 
+// Refusals leave in the order of the requests: one that comes behind others that wait must not be refused ahead of them.
+func TestRefusalsKeepTheirOrder(t *testing.T) {
+	c := start(t, 2, setup{quiet: true})
+	c.alone()
+	b := c.nodes[1]
+	var s stream
+	eventually(t, "a stream", func() bool { s = b.net.Stream("a", peer.Forward); return s != nil })
+	in := b.Accept(s)
+	o := op{spec: command.Lookup([]byte("GET")), args: [][]byte{[]byte("GET"), []byte(key(0, 0))}, group: 0, proto: 2}
+	in.waiting[0].Add(1)
+	in.refuse[0].Store(3)
+	if err := in.Frame(frameRequest, appendRequest(nil, &o, 7, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if b.park.count != 1 || len(b.dirty) != 0 {
+		t.Errorf("%d wait, %d streams have a reply", b.park.count, len(b.dirty))
+	}
+	in.waiting[0].Add(-1)
+	b.routeParked(earlyRound(), false)
+	if b.park.count != 0 || in.waiting[0].Load() != 0 || len(b.dirty) != 1 {
+		t.Errorf("after its turn: %d wait, %d streams have a reply", b.park.count, len(b.dirty))
+	}
+}
+
 func TestLostStreamFailsWritesAndRepeatsReads(t *testing.T) {
 	c := start(t, 2, setup{})
 	c.alone()
@@ -416,7 +440,7 @@ func TestWhatOneNodeHasForAnotherIsBounded(t *testing.T) {
 	big := make([]byte, 48<<20)
 	o := op{spec: command.Lookup([]byte("SET")), args: [][]byte{[]byte("SET"), []byte("k"), big}, group: 1, slot: 64, proto: 2}
 	n := 0
-	for n < 10 && a.forward(&o, origin{sink: make(once, 1)}, r) {
+	for n < 10 && a.forward(a.view.Load(), &o, origin{sink: make(once, 1)}, r) {
 		n++
 	}
 	if n != 3 {

@@ -88,8 +88,8 @@ func (c *Cache) remote(node string) *remote {
 }
 
 // forward sends the op to its group's primary. It returns false, having kept nothing, when that can't be done now.
-func (c *Cache) forward(o *op, to origin, r *round) bool {
-	node := c.view.Load().primary[o.group]
+func (c *Cache) forward(v *view, o *op, to origin, r *round) bool {
+	node := v.primary[o.group]
 	if node == "" || node == c.opt.Self {
 		return false
 	}
@@ -98,6 +98,9 @@ func (c *Cache) forward(o *op, to origin, r *round) bool {
 	defer rem.mu.Unlock()
 	if rem.stream == nil || (len(rem.free) == 0 && len(rem.pending) >= maxPending) || rem.bytes >= maxPendingBytes {
 		return false
+	}
+	if k := to.conn; k != nil && k.inflight.Load() > 0 && k.turn.Load() != c.turns.Load() {
+		return false // refused since its order was looked at: with the new generation it would overtake
 	}
 	at, p := rem.take()
 	p.to, p.write, p.group, p.gen = to, o.spec.Write, o.group, rem.generation[o.group]
@@ -276,7 +279,10 @@ func (c *Cache) Answered(s stream, typ byte, body []byte) error {
 	p := r.pending[at]
 	refused := body[8] == statusNotPrimary
 	if refused {
-		r.generation[p.group] = max(r.generation[p.group], p.gen+1)
+		if r.generation[p.group] <= p.gen {
+			r.generation[p.group] = p.gen + 1
+			c.turns.Add(1)
+		}
 		r.pending[at].body = nil
 	}
 	r.give(at)
@@ -370,7 +376,7 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	case elsewhere:
 		in.notHere(id, o.group, gen)
 	case later:
-		in.c.wait(o, to, false)
+		in.c.wait(o, to)
 	}
 	if cap(in.w.Buf) > 1<<20 {
 		in.w.Buf = nil

@@ -22,7 +22,6 @@ type waiting struct {
 	body     []byte // as a forward request
 	to       origin
 	write    bool
-	settled  bool // it must not run before everything its connection has on other nodes is answered
 	group    uint16
 	gen      uint32 // of a request from another node
 	deadline int64  // unix ms
@@ -103,9 +102,9 @@ func (p *parking) putBack(w waiting) bool {
 }
 
 // wait parks an op until its group has a primary, or its time is over.
-func (c *Cache) wait(o *op, to origin, settled bool) {
+func (c *Cache) wait(o *op, to origin) {
 	w := waiting{
-		body: appendRequest(nil, o, 0, 0), to: to, write: o.spec.Write, settled: settled, group: o.group,
+		body: appendRequest(nil, o, 0, 0), to: to, write: o.spec.Write, group: o.group,
 		gen: o.gen, deadline: time.Now().Add(c.opt.Wait).UnixMilli(),
 	}
 	w.entered()
@@ -181,7 +180,7 @@ func (c *Cache) routeParked(r *round, closing bool) {
 				break
 			}
 			c.park.mu.Unlock()
-			gone := c.routeOne(w, now, r, closing)
+			gone := c.routeOne(v, w, now, r, closing)
 			c.park.mu.Lock()
 			if !gone {
 				break
@@ -198,18 +197,16 @@ func (p *parking) next(group int, v *view, now int64, closing bool) *waiting {
 	var blocked []*conn
 	for _, w := range p.queues[group] {
 		k := w.to.conn
-		if closing || now > w.deadline || !w.settled || k == nil {
-			if k == nil || closing || !slices.Contains(blocked, k) {
-				return w
-			}
+		if k == nil || closing {
+			return w
+		}
+		if slices.Contains(blocked, k) {
 			continue
 		}
-		if !slices.Contains(blocked, k) {
-			if k.settled(v) {
-				return w
-			}
-			blocked = append(blocked, k)
+		if now > w.deadline || k.settled(v) {
+			return w
 		}
+		blocked = append(blocked, k)
 	}
 	return nil
 }
@@ -232,7 +229,7 @@ func (p *parking) remove(group int, w *waiting) {
 
 // routeOne runs, forwards or gives up the command; false leaves it where it is. Only the Run goroutine calls it, and
 // only it removes from the queues.
-func (c *Cache) routeOne(w *waiting, now int64, r *round, closing bool) bool {
+func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool) bool {
 	switch {
 	case closing:
 		w.abandon("LOADING The node is stopping")
@@ -263,7 +260,7 @@ func (c *Cache) routeOne(w *waiting, now int64, r *round, closing bool) bool {
 	case elsewhere:
 		if in != nil {
 			in.notHere(w.to.id, w.group, w.gen) // the asking node keeps its connections' order
-		} else if !c.forward(&o, w.to, r) {
+		} else if !c.forward(v, &o, w.to, r) {
 			return false
 		}
 	}

@@ -179,11 +179,11 @@ func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 			if !inflight || v.primary[o.group] == c.opt.Self { // see run
 				where = c.exec(o, &w, now, r, from)
 			}
-			if where == done || where == elsewhere && c.forward(o, from, r) {
+			if where == done || where == elsewhere && c.forward(v, o, from, r) {
 				continue
 			}
 		}
-		c.wait(o, from, k != nil && k.inflight.Load() > 0)
+		c.wait(o, from)
 	}
 }
 

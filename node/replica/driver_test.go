@@ -311,6 +311,8 @@ func TestAcknowledgementsOfANewTermWaitForThePromise(t *testing.T) {
 		_, _ = n.d.Fence("test", []Fencing{{Group: 5, Term: 1, First: true}})
 	}
 	c.configure(Config{Term: 1, Primary: "a", Replicas: []string{"a", "b", "c"}}, []*node{a}, 0, 5)
+	a.readable(5) // asks for a confirmation, which is answered at once
+	_ = a.end()
 	l := c.links[[2]string{"a", "c"}]
 	for _, f := range l.there.sent {
 		if err := l.receiver.Frame(f[0], f[1:]); err != nil {
