@@ -1,0 +1,24 @@
+package cache
+
+import "testing"
+
+// A command that runs here, or is forwarded, must not cost the garbage collector anything.
+func TestCommandsDoNotAllocate(t *testing.T) {
+	c := start(t, 2, setup{quiet: true})
+	c.alone()
+	c.nodes[1].mute.Store(true)
+	k := c.client(c.nodes[0])
+	near := key(0, 0)
+	k.want("SET "+near+" value", "OK")
+	get := []byte("*2\r\n$3\r\nGET\r\n$" + string(rune('0'+len(near))) + "\r\n" + near + "\r\n")
+	set := []byte("*3\r\n$3\r\nSET\r\n$" + string(rune('0'+len(near))) + "\r\n" + near + "\r\n$5\r\nvalue\r\n")
+	for name, cmd := range map[string][]byte{"GET": get, "SET": set} {
+		n := testing.AllocsPerRun(2000, func() {
+			_ = k.s.Feed(cmd)
+			k.s.Sent(len(k.s.Output()))
+		})
+		if n >= 1 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
