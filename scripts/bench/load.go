@@ -98,9 +98,19 @@ func redisBenchmark(ctx context.Context, g group, test string, pipeline, n int) 
 	return strconv.ParseFloat(strings.Trim(fields[1], `"`), 64)
 }
 
-// pipelined is a load of SETs from this process, for what redis-benchmark can't do: with wait, each pipeline ends in a
-// WAIT 1, which Redis answers when one replica has everything before it.
-func pipelined(wait bool) load {
+// waits says where Redis is asked to wait for a replica.
+type waits int
+
+const (
+	never       waits = iota
+	perPipeline       // one WAIT 1 behind all SETs of a pipeline: the client learns of all of them at once
+	perSET            // a WAIT 1 behind every SET: each reply promises what ours does
+)
+
+const waitOne = "*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n"
+
+// pipelined is a load of SETs from this process, for what redis-benchmark can't do.
+func pipelined(wait waits) load {
 	return func(ctx context.Context, g group, _ string, pipeline, n int) (float64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
@@ -117,7 +127,7 @@ func pipelined(wait bool) load {
 	}
 }
 
-func setter(ctx context.Context, port, pipeline int, wait bool, left *atomic.Int64) error {
+func setter(ctx context.Context, port, pipeline int, wait waits, left *atomic.Int64) error {
 	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
 	if err != nil {
 		return err
@@ -129,13 +139,13 @@ func setter(ctx context.Context, port, pipeline int, wait bool, left *atomic.Int
 	var out []byte
 	for left.Add(-int64(pipeline)) >= 0 {
 		out = out[:0]
-		for range pipeline {
-			out = fmt.Appendf(out, "*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$3\r\nxxx\r\n", rand.IntN(keyspace))
-		}
 		replies := pipeline
-		if wait {
-			out = append(out, "*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n"...)
-			replies++
+		for i := range pipeline {
+			out = fmt.Appendf(out, "*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$3\r\nxxx\r\n", rand.IntN(keyspace))
+			if wait == perSET || wait == perPipeline && i == pipeline-1 {
+				out = append(out, waitOne...)
+				replies++
+			}
 		}
 		if _, err := c.Write(out); err != nil {
 			return err
