@@ -232,7 +232,11 @@ func (g *Group[S]) fence(from string, f Fencing, out *FenceResult, b *Batch[S]) 
 		b.promise(g.ID, f.Term) // made by an earlier fence, whose write may still be under way
 	}
 	if wasPrimary {
-		return // it has stepped down: nobody relies on a lease any more
+		// It has stepped down: nobody relies on its lease any more. One that it was itself waiting out may still hold.
+		if left := time.Until(g.notBefore); !g.notBefore.IsZero() && left > 0 {
+			out.Lease = left
+		}
+		return
 	}
 	if left := g.d.opt.Lease - time.Since(g.granted); !g.granted.IsZero() && left > 0 {
 		out.Lease = left

@@ -44,7 +44,7 @@ func choose(g *Group, answers map[string]answer, c chooser) verdict {
 		}
 	}
 	if a, ok := answers[c.old]; ok && a.OK {
-		v.lease = 0
+		v.lease = a.LeaseMillis // what remains of a lease that the old primary was itself waiting out
 	}
 	// A group that never had a primary has no content that an empty log could be short of.
 	votes := func(id string) bool { a := answers[id]; return a.OK && (a.Voter || g.Run == "") }

@@ -6,6 +6,13 @@ func reply(term, seq uint64, voter bool) answer {
 	return answer{FenceReply{OK: true, Promised: 5, HeadTerm: term, HeadSeq: seq, Voter: voter, LeaseMillis: 700}, "run"}
 }
 
+// granting is the answer of a replica whose older primary may rely on it for a while.
+func granting(millis uint64) answer {
+	a := reply(4, 9, true)
+	a.LeaseMillis = millis
+	return a
+}
+
 func TestChoose(t *testing.T) {
 	three := Group{Term: 5, Run: "x", Replicas: []string{"a", "b", "c"}}
 	joint := Group{Term: 5, Run: "x", Replicas: []string{"a", "b", "c"}, Next: []string{"b", "c", "d"}}
@@ -30,7 +37,8 @@ func TestChoose(t *testing.T) {
 		{"preferred but behind", three, map[string]answer{"c": reply(4, 8, true), "b": reply(4, 9, true)}, chooser{prefer: "c"}, "b", 700, 0, false},
 		{"leaving", three, map[string]answer{"a": reply(4, 9, true), "b": reply(4, 9, true)}, chooser{avoid: func(id string) bool { return id == "a" }}, "b", 700, 0, false},
 		{"leaving, but nobody else has it all", three, map[string]answer{"a": reply(4, 9, true), "b": reply(4, 8, true)}, chooser{avoid: func(id string) bool { return id == "a" }}, "a", 700, 0, false},
-		{"no lease to wait for: the old primary answered", three, map[string]answer{"a": reply(4, 9, true), "b": reply(4, 9, true)}, chooser{old: "a", prefer: "b"}, "b", 0, 0, false},
+		{"no lease to wait for: the old primary answered", three, map[string]answer{"a": granting(0), "b": reply(4, 9, true)}, chooser{old: "a", prefer: "b"}, "b", 0, 0, false},
+		{"the lease that the old primary itself waited out", three, map[string]answer{"a": granting(200), "b": reply(4, 9, true)}, chooser{old: "a", prefer: "b"}, "b", 200, 0, false},
 		{"a short log does not vote", three, map[string]answer{"a": reply(4, 9, true), "b": reply(4, 9, false)}, chooser{}, "", 700, 0, false},
 		{"a short log is not chosen", three, map[string]answer{"a": reply(4, 8, true), "b": reply(4, 9, false), "c": reply(4, 7, true)}, chooser{}, "a", 700, 0, false},
 		{"all answered, too few voters: take", three, map[string]answer{"a": reply(4, 8, true), "b": reply(4, 9, false), "c": reply(4, 7, false)}, chooser{}, "b", 700, 0, true},
