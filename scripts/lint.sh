@@ -32,7 +32,7 @@ step "go mod verify" go mod verify
 step "go mod tidy" go mod tidy -diff
 step layout go test -count=1 ./internal/lint
 if command -v shellcheck >/dev/null; then
-    step shellcheck sh -c 'git ls-files -z -- "*.sh" .ci/run | xargs -0 shellcheck -x'
+    step shellcheck sh -c 'git ls-files -z -- "*.sh" .ci/run | xargs -0 shellcheck -x -S warning'
 fi
 if [ "${CI:-}" = true ]; then
     step "clean tree" sh -c 'test -z "$(git status --porcelain)" || { git status --short; exit 1; }'

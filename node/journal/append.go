@@ -112,7 +112,7 @@ func (j *Journal) makeRoom() {
 			continue
 		}
 		if j.appended-j.written >= 2*int64(j.o.BufferLimit) {
-			j.failLocked(fmt.Errorf("buffer exhausted: %w", j.full))
+			_ = j.failLocked(fmt.Errorf("buffer exhausted: %w", j.full))
 		}
 		return
 	}

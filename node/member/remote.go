@@ -26,7 +26,7 @@ func Ask(ctx context.Context, addr, key string) ([]Member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its members: %w", addr, err)
 	}
-	defer c.Close() //nolint:errcheck // the answer is in hand
+	defer func() { _ = c.Close() }() // the answer is in hand
 	list, err := c.Members()
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its members: %w", addr, err)

@@ -134,7 +134,7 @@ func (s *Server) accept(loops []*loop) error {
 // welcome gives a new socket to the loop with the fewest, or turns it away.
 func (s *Server) welcome(fd int, peer unix.Sockaddr, loops []*loop) {
 	if !s.admit() {
-		unix.Write(fd, []byte(tooManyClients))
+		_, _ = unix.Write(fd, []byte(tooManyClients))
 		unix.Close(fd)
 		return
 	}

@@ -134,7 +134,7 @@ func (c *loopConn) wake() {
 func (l *loop) interrupt() {
 	if l.sleeping.Load() && l.sleeping.CompareAndSwap(true, false) {
 		one := [8]byte{1}
-		rawWrite(l.wakefd, one[:])
+		_, _ = rawWrite(l.wakefd, one[:])
 	}
 }
 
@@ -268,7 +268,7 @@ func (l *loop) read(c *loopConn) {
 	default:
 		c.heard = l.now
 		l.lend(c)
-		c.session.Feed(l.buf[:n]) // its error shows in Done
+		_ = c.session.Feed(l.buf[:n]) // its error shows in Done
 	}
 	l.enter(c)
 }
@@ -344,7 +344,7 @@ func (l *loop) endRound() {
 	for _, c := range again {
 		if c.fd >= 0 {
 			l.lend(c)
-			c.session.Resume()
+			_ = c.session.Resume()
 			l.enter(c)
 		}
 	}

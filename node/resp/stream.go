@@ -53,8 +53,8 @@ func (s *Server) serveStreams() error {
 		failures = 0
 		if !s.admit() {
 			if s.opts.TLS == nil {
-				conn.SetWriteDeadline(time.Now().Add(time.Second))
-				io.WriteString(conn, tooManyClients)
+				_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+				_, _ = io.WriteString(conn, tooManyClients)
 			}
 			conn.Close()
 			continue
@@ -77,7 +77,7 @@ func (s *Server) serveStream(conn net.Conn) {
 			return
 		}
 		conn = secure
-		defer secure.Close()
+		defer func() { _ = secure.Close() }()
 	}
 	c := &stream{srv: s, conn: conn, woken: make(chan struct{}, 1)}
 	c.changed.L = &c.mu
@@ -107,7 +107,7 @@ func (c *stream) wake() {
 	default:
 	}
 	if session := c.session.Load(); session != nil && session.killed.Load() {
-		c.conn.SetDeadline(time.Unix(1, 0))
+		_ = c.conn.SetDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -126,7 +126,7 @@ func (c *stream) send(finished <-chan struct{}) {
 			defer t.Stop()
 			grace = t.C
 			// Ends the reader's wait; it finishes the session and waits for what is owed.
-			c.conn.SetReadDeadline(time.Unix(1, 0))
+			_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 		case <-grace:
 			session.Kill()
 		}
@@ -148,7 +148,7 @@ func (c *stream) receive(session *Session) {
 		n, err := c.conn.Read(buf)
 		c.mu.Lock()
 		if n > 0 {
-			session.Feed(buf[:n])
+			_ = session.Feed(buf[:n])
 			c.round()
 		}
 		for c.flush(session) && (session.Paused() || session.Stalled()) && !session.Done() {
@@ -174,7 +174,7 @@ func (c *stream) armRead(session *Session) bool {
 	if c.srv.opts.IdleTimeout > 0 {
 		deadline = time.Now().Add(c.srv.opts.IdleTimeout)
 	}
-	c.conn.SetReadDeadline(deadline)
+	_ = c.conn.SetReadDeadline(deadline)
 	// Looked at after the deadline is set: whoever kills or stops from here on sets a deadline of its own.
 	return !session.killed.Load() && !c.srv.stopping()
 }
@@ -198,11 +198,11 @@ func (c *stream) flush(session *Session) bool {
 			if !session.Stalled() || session.Paused() {
 				return true
 			}
-			session.Resume()
+			_ = session.Resume()
 			c.round()
 			continue
 		}
-		c.conn.SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout))
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout))
 		if session.killed.Load() {
 			break
 		}
