@@ -118,6 +118,9 @@ type Node struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	failed chan struct{}
+	seek   context.Context // ends with Leave: who left must not join again
+	settle context.CancelFunc
+	sought chan struct{} // closed when seeking is over
 
 	mu       sync.Mutex
 	watchers []func([]Member)
@@ -145,8 +148,10 @@ func New(o Options) (*Node, error) {
 		failed:  make(chan struct{}),
 		streams: map[*eventStream]struct{}{},
 		changed: make(chan struct{}, 1),
+		sought:  make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.seek, n.settle = context.WithCancel(n.ctx)
 	return n, nil
 }
 
@@ -171,7 +176,10 @@ func (n *Node) Start(ctx context.Context) error {
 	n.serf = s
 	n.wg.Go(n.drainEvents)
 	n.wg.Go(n.tellWatchers)
-	n.wg.Go(n.seekSeeds)
+	n.wg.Go(func() {
+		defer close(n.sought)
+		n.seekSeeds()
+	})
 	n.wg.Go(n.watchSerf)
 	return nil
 }
@@ -310,6 +318,12 @@ func (n *Node) Leave(ctx context.Context) error {
 	if n.serf == nil {
 		return nil
 	}
+	n.settle()
+	select {
+	case <-n.sought: // a join under way would bring this node back
+	case <-ctx.Done():
+		return fmt.Errorf("leave gossip: %w", ctx.Err())
+	}
 	done := make(chan error, 1)
 	n.wg.Go(func() { done <- n.serf.Leave() })
 	select {
@@ -410,6 +424,9 @@ func (n *Node) seekSeeds() {
 	insist := time.Now().Add(n.opts.ReclaimAfter + insistFor)
 	for {
 		missing, err := n.joinMissing()
+		if n.seek.Err() != nil {
+			return
+		}
 		switch {
 		case len(missing) == 0:
 			wait, quiet = firstRetry, false
@@ -418,7 +435,7 @@ func (n *Node) seekSeeds() {
 				interval = insistInterval
 				n.repeatSelf()
 			}
-			if !pause(n.ctx, n.ctx, interval) {
+			if !pause(n.seek, n.seek, interval) {
 				return
 			}
 			continue
@@ -426,7 +443,7 @@ func (n *Node) seekSeeds() {
 			n.log.Info("waiting for seeds", "missing", missing, "error", err)
 			quiet = wait >= slowestRetry
 		}
-		if !pause(n.ctx, n.ctx, wait) {
+		if !pause(n.seek, n.seek, wait) {
 			return
 		}
 		wait = min(2*wait, slowestRetry)
@@ -443,7 +460,7 @@ func (n *Node) joinMissing() (missing []string, err error) {
 		}
 	}
 	for _, seed := range n.opts.Seeds {
-		if n.ctx.Err() != nil {
+		if n.seek.Err() != nil {
 			return nil, nil
 		}
 		host, port, splitErr := net.SplitHostPort(seed)
