@@ -144,6 +144,21 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 	}
 }
 
+// Release drops the content of every group, once the topology has taken this node out: it may not hear of the last
+// configurations any more, since it does not follow the topology's log from then on.
+func (d *Driver[S]) Release() {
+	var b Batch[S]
+	for i := range d.groups {
+		g := &d.groups[i]
+		g.Lock()
+		if g.st.Role() != Primary {
+			g.drop(&b)
+		}
+		g.Unlock()
+	}
+	_ = d.EndBatch(&b)
+}
+
 // drop gives up the content of a group that has moved to other nodes. What was promised stays promised.
 func (g *Group[S]) drop(b *Batch[S]) {
 	if g.st.Head().Seq == 0 && g.st.Role() == None {

@@ -414,6 +414,8 @@ func (s *Server) Drain(ctx context.Context) error {
 		return err
 	}
 	s.draining.Store(true)
+	s.driver.Release()
+	s.cache.FlushReplies()
 	return s.gossip.Leave(ctx)
 }
 

@@ -572,9 +572,9 @@ func TestNodesJoinAndDrain(t *testing.T) {
 	if err := f.node(ids[0]).top.Drain(ctx, "nobody"); !errors.Is(err, ErrUnknownNode) {
 		t.Errorf("drain of a stranger: %v", err)
 	}
-	if m := f.node(ids[0]).top.State().Members[victim]; m.Status != Removed {
-		t.Errorf("%s is %q", victim, m.Status)
-	}
+	f.eventually("the victim is removed everywhere", func() bool {
+		return f.node(ids[0]).top.State().Members[victim].Status == Removed
+	})
 }
 
 func TestALoneNodeGrowsToThreeReplicas(t *testing.T) {
