@@ -10,6 +10,7 @@ import (
 	pulumiconfig "github.com/pulumi/pulumi/sdk/v3/go/pulumi/config"
 
 	"hypercache/infra/config"
+	"hypercache/infra/plan"
 )
 
 func main() {
@@ -18,10 +19,11 @@ func main() {
 
 func deploy(ctx *pulumi.Context) error {
 	c, err := config.Parse(lookup(ctx), slices.Sorted(maps.Keys(clouds)))
-	if err != nil {
+	p, planErr := plan.Build(c, ctx.Stack())
+	if err := config.Mistakes(err, planErr); err != nil {
 		return err
 	}
-	outputs, err := clouds[c.Cloud](ctx, c)
+	outputs, err := clouds[c.Cloud](ctx, c, p)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -40,6 +41,9 @@ type Config struct {
 	StopTimeout time.Duration
 	// ForceDelete removes a node even when its data could not be handed over. Keys without another copy are lost.
 	ForceDelete bool
+	// Network and VM are for clouds that make machines.
+	Network Network
+	VM      VM
 }
 
 // MaxNodes bounds the cluster: RESP ports count up from 8080 and must stay below HTTP's at 9080 with room to spare, and
@@ -59,6 +63,27 @@ type Error struct{ Problems []string }
 func (e *Error) Error() string {
 	return fmt.Sprintf("the stack's configuration has %d mistake(s):\n  - %s",
 		len(e.Problems), strings.Join(e.Problems, "\n  - "))
+}
+
+// Mistakes joins the lists of several *Error into one; nil ones count for nothing. Any other error is returned as it is.
+func Mistakes(errs ...error) error {
+	var all Error
+	for _, err := range errs {
+		var list *Error
+		switch {
+		case err == nil:
+		case errors.As(err, &list):
+			all.Problems = append(all.Problems, list.Problems...)
+		default:
+			return err
+		}
+	}
+	if len(all.Problems) == 0 {
+		return nil
+	}
+	slices.Sort(all.Problems)
+	all.Problems = slices.Compact(all.Problems)
+	return &all
 }
 
 // parser collects mistakes while keys are read.
@@ -123,8 +148,11 @@ func (p *parser) zones(key string, otherwise []string) []string {
 		return otherwise
 	}
 	var zones []string
-	if err := json.Unmarshal([]byte(text), &zones); err != nil || len(zones) == 0 {
+	if err := json.Unmarshal([]byte(text), &zones); err != nil {
 		p.fail(key, "%s is not a list of zone names, like [\"zone-a\", \"zone-b\"]", text)
+		return otherwise
+	}
+	if len(zones) == 0 {
 		return otherwise
 	}
 	for i, z := range zones {
@@ -164,14 +192,18 @@ func (p *parser) settings(key string) map[string]string {
 }
 
 // Parse reads a stack's configuration. clouds are the names that the key cloud may have. Its error is an *Error with
-// every mistake.
+// every mistake; what it returns then has defaults in their place, so that relations between values can be looked at too.
 func Parse(get Lookup, clouds []string) (Config, error) {
 	p := &parser{get: get}
+	cloud := p.oneOf("cloud", "local", clouds...)
+	network := p.networkKnobs(cloud)
 	c := Config{
-		Cloud:        p.oneOf("cloud", "local", clouds...),
+		Cloud:        cloud,
+		Network:      network,
+		VM:           p.vmKnobs(cloud, network.Public),
 		NodeCount:    p.number("nodeCount", 3, 1, MaxNodes),
 		PortOffset:   p.number("portOffset", 0, 0, MaxPortOffset),
-		Zones:        p.zones("zones", []string{"zone-a", "zone-b", "zone-c"}),
+		Zones:        p.zones("zones", defaultZones(cloud, network.Region)),
 		Settings:     p.settings("settings"),
 		Binary:       p.text("binary", "bin/hypercache"),
 		ReadyTimeout: p.seconds("readyTimeout", 120, 3600),
@@ -180,9 +212,12 @@ func Parse(get Lookup, clouds []string) (Config, error) {
 		ForceDelete:  p.flag("forceDelete"),
 	}
 	p.typedSettings(c.Settings)
+	if network.Region != "" {
+		p.zonesOf(cloud, network.Region, c.Zones)
+	}
 	slices.Sort(p.problems)
 	if len(p.problems) > 0 {
-		return Config{}, &Error{Problems: p.problems}
+		return c, &Error{Problems: p.problems}
 	}
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"hypercache/infra/config"
+	"hypercache/infra/outputs"
 	"hypercache/infra/plan"
 	"hypercache/infra/provider/machine"
 	"hypercache/provisioning/nodeconf"
@@ -50,7 +51,7 @@ func New(ctx *pulumi.Context, name string, args Args, opts ...pulumi.ResourceOpt
 		return nil, err
 	}
 
-	c := &Cluster{Outputs: outputs(args.Plan)}
+	c := &Cluster{Outputs: outputs.Of(args.Plan, nil)}
 	if err := ctx.RegisterComponentResource(componentType, name, c, opts...); err != nil {
 		return nil, err
 	}
@@ -126,20 +127,3 @@ func nodeInputs(c config.Config, n prepared) pulumi.Map {
 }
 
 func seconds(d time.Duration) pulumi.Int { return pulumi.Int(int(d / time.Second)) }
-
-// outputs are the stack's outputs. Nodes of this machine have no public address.
-func outputs(p plan.Plan) pulumi.Map {
-	var nodes pulumi.MapArray
-	var resp, http pulumi.StringArray
-	for _, n := range p.Nodes {
-		nodes = append(nodes, pulumi.Map{
-			"name": pulumi.String(n.Name), "zone": pulumi.String(n.Zone),
-			"privateIp": pulumi.String(n.Address), "publicIp": pulumi.String(""),
-			"respPort": pulumi.Int(n.RESP), "httpPort": pulumi.Int(n.HTTP),
-			"gossipPort": pulumi.Int(n.Gossip), "rpcPort": pulumi.Int(n.RPC),
-		})
-		resp = append(resp, pulumi.String(n.RESPAddr()))
-		http = append(http, pulumi.String(n.HTTPAddr()))
-	}
-	return pulumi.Map{"nodes": nodes, "respEndpoints": resp, "httpEndpoints": http, "connect": pulumi.String(p.Connect())}
-}

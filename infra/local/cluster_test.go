@@ -70,9 +70,13 @@ func deploy(t *testing.T, c config.Config) (*recorder, *Cluster, error) {
 	}
 	r := &recorder{under: map[string]string{}, after: map[string][]string{}, in: map[string]resource.PropertyMap{}}
 	var cluster *Cluster
-	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
+	planned, err := plan.Build(c, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = pulumi.RunErr(func(ctx *pulumi.Context) error {
 		var err error
-		cluster, err = New(ctx, "cluster", Args{Config: c, Plan: plan.Build(c, "test"), Root: root, Stack: "test"})
+		cluster, err = New(ctx, "cluster", Args{Config: c, Plan: planned, Root: root, Stack: "test"})
 		return err
 	}, pulumi.WithMocks("hypercache", "test", r))
 	return r, cluster, err

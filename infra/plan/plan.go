@@ -9,6 +9,7 @@ package plan
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 
 	"hypercache/infra/config"
@@ -22,16 +23,54 @@ const (
 	RPCPort    = 7373
 )
 
+// guidePorts is how many RESP and HTTP ports the guide's layout deals to the nodes in turn.
+const guidePorts = 3
+
 // firstVoters is how many nodes form the first cluster and are named as seeds: enough to lose one.
 const firstVoters = 3
 
 // Plan is a whole cluster.
 type Plan struct {
-	Cluster         string // name that keeps clusters on one network apart
+	Cluster         string // name that keeps clusters on one network apart, and begins the name of everything in a cloud
 	Nodes           []Node
 	Seeds           []string // gossip addresses of the first nodes, the same for every node
 	BootstrapExpect int      // how many nodes form the first cluster
 	Rules           []Rule   // everything that may reach a node, and nothing else
+	Network         Network  // zero on the local cloud
+}
+
+// Network is the address plan of a cloud.
+type Network struct {
+	CIDR    netip.Prefix
+	Subnets []Subnet // where nodes are: one for each zone on AWS, one on Azure
+	// Edges are subnets for what is no node, one for each zone; only AWS has them, and only in a network of the stack's own.
+	Edges []Edge
+	// Frontends are the load balancer's fixed addresses: one for each zone on AWS, one on Azure. None without a balancer.
+	Frontends []Frontend
+	// Sources are the ranges behind the rules' sources.
+	Sources map[Source][]netip.Prefix
+}
+
+// Subnet is a range that nodes get their addresses from.
+type Subnet struct {
+	Name string
+	Zone string // empty: it spans all
+	CIDR netip.Prefix
+	ID   string // of one that exists already
+}
+
+// Edge is a zone's subnet for gateways, balancers and endpoints, all with fixed addresses, because a cloud that chose one
+// could take what a node is planned to have.
+type Edge struct {
+	Name, Zone                     string
+	CIDR                           netip.Prefix
+	NAT, SecretsEndpoint, Monitors netip.Addr
+}
+
+// Frontend is an address of the load balancer. Subnet is the name of a Subnet or an Edge.
+type Frontend struct {
+	Subnet, Zone string
+	Address      netip.Addr
 }
 
 // Node is one machine's part.
@@ -39,6 +78,7 @@ type Node struct {
 	Index   int
 	Name    string // also server.node_id
 	Zone    string
+	Subnet  int    // index into Network.Subnets
 	Address string // private address, where other nodes and local clients reach it
 	Ports
 }
@@ -60,11 +100,12 @@ func join(host string, port int) string { return net.JoinHostPort(host, strconv.
 // Source says who a rule lets in. The clouds turn it into address ranges.
 type Source string
 
-// The three kinds of callers.
+// The kinds of callers.
 const (
 	FromCluster   Source = "cluster"   // the nodes themselves
 	FromClients   Source = "clients"   // the stack's client networks
 	FromOperators Source = "operators" // the stack's operator networks; with none configured the rule is left out
+	FromBalancer  Source = "balancer"  // the load balancer's probes; without a balancer the rules are left out
 )
 
 // Rule is one row of the firewall table: FirstPort to LastPort, both included, over Protocol ("tcp" or "udp").
@@ -75,41 +116,49 @@ type Rule struct {
 	Source              Source
 }
 
-// Build plans the local cloud's cluster. stack is part of the cluster's name. Nodes share the loopback address, so each has
-// ports of its own, counting on from the guide's.
-func Build(c config.Config, stack string) Plan {
+// Build plans a cluster. stack is part of its name. Its error is a *config.Error that lists everything that cannot be: ranges
+// that overlap, more nodes than addresses.
+func Build(c config.Config, stack string) (Plan, error) {
 	p := Plan{Cluster: "hypercache-" + stack, BootstrapExpect: min(firstVoters, c.NodeCount)}
-	for i := range c.NodeCount {
-		shift := c.PortOffset + i
-		p.Nodes = append(p.Nodes, Node{
-			Index: i, Name: fmt.Sprintf("node-%d", i+1), Zone: c.Zones[i%len(c.Zones)], Address: "127.0.0.1",
-			Ports: Ports{RESP: RESPPort + shift, HTTP: HTTPPort + shift, Gossip: GossipPort + shift, RPC: RPCPort + shift},
-		})
+	var problems []string
+	if c.Cloud == config.AWS || c.Cloud == config.Azure {
+		problems = p.vms(c)
+	} else {
+		p.processes(c)
+	}
+	if len(problems) > 0 {
+		return Plan{}, &config.Error{Problems: problems}
 	}
 	for _, n := range p.Nodes[:p.BootstrapExpect] {
 		p.Seeds = append(p.Seeds, n.GossipAddr())
 	}
-	p.Rules = rules(p.Nodes)
-	return p
+	return p, nil
 }
 
-// rules opens the span of ports that the nodes use, no port more.
-func rules(nodes []Node) []Rule {
-	span := func(name, protocol string, from Source, port func(Node) int) Rule {
-		r := Rule{Name: name, Protocol: protocol, Source: from, FirstPort: port(nodes[0]), LastPort: port(nodes[0])}
-		for _, n := range nodes {
-			r.FirstPort, r.LastPort = min(r.FirstPort, port(n)), max(r.LastPort, port(n))
-		}
-		return r
+// processes plans the local cloud. Nodes share the loopback address, so each has ports of its own, counting on from the guide's.
+func (p *Plan) processes(c config.Config) {
+	for i := range c.NodeCount {
+		shift := c.PortOffset + i
+		p.Nodes = append(p.Nodes, Node{
+			Index: i, Name: nodeName(i), Zone: c.Zones[i%len(c.Zones)], Address: "127.0.0.1",
+			Ports: Ports{RESP: RESPPort + shift, HTTP: HTTPPort + shift, Gossip: GossipPort + shift, RPC: RPCPort + shift},
+		})
 	}
-	gossip := func(n Node) int { return n.Gossip }
+	first, last := p.Nodes[0].Ports, p.Nodes[len(p.Nodes)-1].Ports
+	p.Rules = rules(first, last)
+}
+
+func nodeName(i int) string { return fmt.Sprintf("node-%d", i+1) }
+
+// rules opens the ports from first's to last's, no port more.
+func rules(first, last Ports) []Rule {
 	return []Rule{
-		span("resp", "tcp", FromClients, func(n Node) int { return n.RESP }),
-		span("http", "tcp", FromClients, func(n Node) int { return n.HTTP }),
-		span("gossip-tcp", "tcp", FromCluster, gossip),
-		span("gossip-udp", "udp", FromCluster, gossip),
-		span("rpc", "tcp", FromCluster, func(n Node) int { return n.RPC }),
-		{Name: "ssh", Protocol: "tcp", Source: FromOperators, FirstPort: 22, LastPort: 22},
+		{"resp", "tcp", first.RESP, last.RESP, FromClients},
+		{"http", "tcp", first.HTTP, last.HTTP, FromClients},
+		{"gossip-tcp", "tcp", first.Gossip, last.Gossip, FromCluster},
+		{"gossip-udp", "udp", first.Gossip, last.Gossip, FromCluster},
+		{"rpc", "tcp", first.RPC, last.RPC, FromCluster},
+		{"ssh", "tcp", 22, 22, FromOperators},
 	}
 }
 

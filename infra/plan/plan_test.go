@@ -14,6 +14,14 @@ func stackOf(nodes, offset int, zones ...string) config.Config {
 	return config.Config{Cloud: "local", NodeCount: nodes, PortOffset: offset, Zones: zones}
 }
 
+func build(t interface{ Fatal(...any) }, c config.Config, stack string) Plan {
+	p, err := Build(c, stack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func drawStack(t *rapid.T) config.Config {
 	zones := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z]{1,8}`), 1, 5, rapid.ID).Draw(t, "zones")
 	return stackOf(rapid.IntRange(1, config.MaxNodes).Draw(t, "nodes"),
@@ -21,7 +29,7 @@ func drawStack(t *rapid.T) config.Config {
 }
 
 func TestThreeNodesHaveTheGuidesPorts(t *testing.T) {
-	p := Build(stackOf(3, 0, "a", "b", "c"), "local")
+	p := build(t, stackOf(3, 0, "a", "b", "c"), "local")
 	for i, n := range p.Nodes {
 		want := Node{
 			Index: i, Name: fmt.Sprintf("node-%d", i+1), Zone: string(rune('a' + i)), Address: "127.0.0.1",
@@ -45,7 +53,7 @@ func TestTheFirewallTableIsTheGuides(t *testing.T) {
 		{"gossip-tcp", "tcp", 7946, 7948, FromCluster}, {"gossip-udp", "udp", 7946, 7948, FromCluster},
 		{"rpc", "tcp", 7373, 7375, FromCluster}, {"ssh", "tcp", 22, 22, FromOperators},
 	}
-	if got := Build(stackOf(3, 0, "a"), "local").Rules; !reflect.DeepEqual(got, want) {
+	if got := build(t, stackOf(3, 0, "a"), "local").Rules; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -56,9 +64,9 @@ func TestGrowingChangesNoExistingNode(t *testing.T) {
 		if c.NodeCount < firstVoters {
 			c.NodeCount = firstVoters
 		}
-		small := Build(c, "s")
+		small := build(t, c, "s")
 		c.NodeCount = rapid.IntRange(c.NodeCount, config.MaxNodes).Draw(t, "grown")
-		big := Build(c, "s")
+		big := build(t, c, "s")
 		if !reflect.DeepEqual(small.Nodes, big.Nodes[:len(small.Nodes)]) || !reflect.DeepEqual(small.Seeds, big.Seeds) ||
 			small.BootstrapExpect != big.BootstrapExpect || small.Cluster != big.Cluster {
 			t.Fatalf("growing changed what existing nodes are told:\n%+v\n%+v", small, big)
@@ -69,7 +77,7 @@ func TestGrowingChangesNoExistingNode(t *testing.T) {
 func TestNoTwoListenersShareAPort(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seen := map[int]string{}
-		for _, n := range Build(drawStack(t), "s").Nodes {
+		for _, n := range build(t, drawStack(t), "s").Nodes {
 			for what, port := range map[string]int{"resp": n.RESP, "http": n.HTTP, "gossip": n.Gossip, "rpc": n.RPC} {
 				if other, ok := seen[port]; ok || port < 1 || port > 65535 {
 					t.Fatalf("%s of %s has port %d, and so has %q", what, n.Name, port, other)
@@ -84,7 +92,7 @@ func TestZonesDifferByOneNodeAtMost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawStack(t)
 		count := map[string]int{}
-		for _, n := range Build(c, "s").Nodes {
+		for _, n := range build(t, c, "s").Nodes {
 			count[n.Zone]++
 		}
 		low, high := c.NodeCount, 0
@@ -99,7 +107,7 @@ func TestZonesDifferByOneNodeAtMost(t *testing.T) {
 
 func TestEveryListenerHasItsRule(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := Build(drawStack(t), "s")
+		p := build(t, drawStack(t), "s")
 		open := func(port int, protocol string, from Source) bool {
 			for _, r := range p.Rules {
 				if r.Protocol == protocol && r.Source == from && r.FirstPort <= port && port <= r.LastPort {

@@ -24,9 +24,10 @@ const (
 // New returns the provider.
 func New() (p.Provider, error) {
 	built, err := infer.NewProviderBuilder().
-		WithDescription("HyperCache nodes as processes of this machine.").
+		WithDescription("HyperCache nodes as processes of this machine, and the order in which nodes on VMs change.").
 		WithNamespace("hypercache").
 		WithResources(infer.Resource(&Site{}), infer.Resource(&Node{}), infer.Resource(&Roster{})).
+		WithResources(rolloutResources()...).
 		WithModuleMap(map[tokenModule]tokenModule{"provider": "index"}).
 		Build()
 	if err != nil {

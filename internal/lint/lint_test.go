@@ -51,17 +51,33 @@ var rules = map[string]rule{
 	"infra":                        {internal: []string{"infra"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
 	"infra/config":                 {external: []string{"gopkg.in/yaml.v3"}},
 	"infra/plan":                   {internal: []string{"infra/config"}},
-	"infra/local":                  {internal: []string{"infra/config", "infra/plan", "infra/provider/machine", "provisioning"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/provider":               {internal: []string{"infra/provider"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-go-provider"}},
+	"infra/outputs":                {internal: []string{"infra/plan"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/payload":                {internal: []string{"infra/config", "infra/plan", "provisioning"}},
+	"infra/rollout":                {internal: []string{"infra/config", "infra/plan"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/local":                  {internal: []string{"infra/config", "infra/plan", "infra/outputs", "infra/provider/machine", "provisioning"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/aws":                    {internal: forVMs, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-aws/sdk/v6", "github.com/pulumi/pulumi-random/sdk/v4"}},
+	"infra/azure":                  {internal: forVMs, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-azure-native-sdk", "github.com/pulumi/pulumi-random/sdk/v4"}},
+	"infra/provider":               {internal: []string{"infra/provider"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-go-provider", "github.com/blang/semver"}},
+	"infra/provider/fleet":         {},
 	"infra/provider/machine":       {internal: []string{"infra/provider/ports", "provisioning"}},
 	"infra/provider/ports":         {},
 	"infra/provider/cmd/portcheck": {internal: []string{"infra/config", "infra/plan", "infra/provider/machine", "infra/provider/ports"}},
-	"infra/e2e":                    {internal: []string{"infra/provider/machine"}},
+	"infra/policy":                 {external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/blang/semver"}},
+	"infra/cloudtest/cloud":        {internal: []string{"infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "google.golang.org/grpc", "google.golang.org/protobuf"}},
+	"infra/cloudtest/fabric":       {internal: []string{"infra/cloudtest/image"}, external: []string{"github.com/miekg/dns", "golang.org/x/sys"}},
+	"infra/cloudtest/image":        {},
+	"infra/cloudtest/awscloud":     {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/cloudtest/azurecloud":   {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/cloudtest/randomcloud":  {internal: []string{"infra/cloudtest/cloud"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/e2e":                    {internal: []string{"infra/provider/machine", "infra/cloudtest"}},
 	"scripts/bench":                {},
 
 	"configs":  {internal: []string{"node/config"}},
 	"internal": {},
 }
+
+// forVMs is what the clouds that make machines are built on. They never import each other.
+var forVMs = []string{"infra/config", "infra/plan", "infra/outputs", "infra/payload", "infra/rollout", "provisioning"}
 
 // testOnly are imports that tests of any package may have on top of its rule.
 var testOnly = []string{"pgregory.net/rapid", "github.com/redis/go-redis/v9", "gopkg.in/yaml.v3", "github.com/tidwall/redcon",
@@ -153,6 +169,7 @@ func TestTheRulesRefuse(t *testing.T) {
 		{"node/config", "hypercache/node/resp"}, {"node/server", "hypercache/infra/plan"}, {"node/command", "hypercache/node/cache"},
 		{"provisioning/nodeconf", "github.com/pulumi/pulumi/sdk/v3/go/pulumi"}, {"provisioning/nodeconf", "hypercache/node/store"},
 		{"infra/plan", "github.com/pulumi/pulumi/sdk/v3/go/pulumi"}, {"infra/local", "hypercache/infra/aws"},
+		{"infra/aws", "hypercache/infra/azure"}, {"infra/azure", "github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"},
 	} {
 		if allowed(forbidden[0], forbidden[1], testOnly) {
 			t.Errorf("%s may import %s", forbidden[0], forbidden[1])

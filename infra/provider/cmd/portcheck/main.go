@@ -49,7 +49,11 @@ func check(stack string) error {
 		return err
 	}
 	var uses []ports.Use
-	for _, n := range plan.Build(c, stack).Nodes {
+	planned, err := plan.Build(c, stack)
+	if err != nil {
+		return err
+	}
+	for _, n := range planned.Nodes {
 		if running[n.Name] {
 			continue
 		}
