@@ -63,6 +63,7 @@ type loopConn struct {
 	inRound  bool
 	heard    int64 // when bytes last came
 	progress int64 // when bytes last left, or waiting for that began
+	parting  int64 // when to stop reading what a refused client still sends; 0 = it was not refused
 }
 
 const (
@@ -259,9 +260,11 @@ func (l *loop) read(c *loopConn) {
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 		return
-	case errno != 0:
+	case errno != 0 || c.parting != 0 && (n == 0 || l.now > c.parting):
 		l.drop(c)
 		return
+	case c.parting != 0:
+		return // to nobody
 	case n == 0:
 		c.eof = true
 		c.session.Finish()
@@ -389,6 +392,10 @@ func (l *loop) flush(c *loopConn) {
 		c.blocked = n < len(part)
 	}
 	if s.Done() {
+		if s.Refused() && !c.eof {
+			l.part(c)
+			return
+		}
 		l.drop(c)
 		return
 	}
@@ -412,6 +419,19 @@ func (l *loop) flush(c *loopConn) {
 		if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, c.fd, &event); err != nil {
 			l.drop(c)
 		}
+	}
+}
+
+// part has told a client why it is refused, and reads on for a moment so that the telling arrives.
+func (l *loop) part(c *loopConn) {
+	if c.parting != 0 {
+		return
+	}
+	c.parting = l.now + int64(partingTime)
+	c.interest = unix.EPOLLIN
+	event := unix.EpollEvent{Events: c.interest, Fd: int32(c.fd)}
+	if unix.Shutdown(c.fd, unix.SHUT_WR) != nil || unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, c.fd, &event) != nil {
+		l.drop(c)
 	}
 }
 
@@ -439,7 +459,7 @@ func (l *loop) sweep() {
 	for _, c := range l.conns {
 		switch {
 		case c == nil:
-		case l.ending != 0 && l.now >= l.ending:
+		case l.ending != 0 && l.now >= l.ending, c.parting != 0 && l.now > c.parting:
 			l.drop(c)
 		case c.blocked && l.now-c.progress > stuck:
 			l.drop(c)

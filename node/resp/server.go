@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// partingTime is how long a client whose protocol was refused may go on sending what nobody reads, in order to see the refusal.
+const partingTime = 2 * time.Second
+
 // ServerOptions configures a Server. Zero fields mean the default.
 type ServerOptions struct {
 	Addr     string       // host:port to listen on; port 0 takes a free one

@@ -179,6 +179,18 @@ func TestLargeValuesPassBothWays(t *testing.T) {
 	})
 }
 
+func TestAClientThatIsStillSendingSeesWhyItIsRefused(t *testing.T) {
+	transports(t, func(t *testing.T, start func(ServerOptions) *server) {
+		s := start(ServerOptions{Handler: &funcs{command: echo}, Limits: Limits{MaxBulk: 1 << 20}})
+		conn := s.dial()
+		tooMuch := append([]byte("*2\r\n$1\r\nx\r\n$67108864\r\n"), make([]byte, 64<<20)...)
+		if _, err := conn.Write(tooMuch); err != nil {
+			t.Fatalf("the connection broke while sending: %v", err)
+		}
+		ended(t, conn, "-ERR Protocol error: invalid bulk length\r\n")
+	})
+}
+
 func TestAPipelineOfLargeRepliesStaysBounded(t *testing.T) {
 	transports(t, func(t *testing.T, start func(ServerOptions) *server) {
 		value := bytes.Repeat([]byte("v"), 100<<10)

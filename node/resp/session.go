@@ -56,6 +56,7 @@ type Session struct {
 	stalled    bool // in may hold complete commands
 	last       bool // no more input will come: ending once not stalled
 	ending     bool // no command is executed any more
+	refused    bool // a violation of the protocol ended it: the client may be in the middle of sending
 	err        error
 
 	killed       atomic.Bool
@@ -202,6 +203,10 @@ func (s *Session) Finish() {
 func (s *Session) Done() bool {
 	return s.killed.Load() || (s.ending && !s.overlapped && s.Pending() == 0)
 }
+
+// Refused reports whether the session ends because of what the client sent. Closing a socket with unread input discards
+// replies on their way, so that the client would not see why: a transport then reads on for a moment.
+func (s *Session) Refused() bool { return s.refused && !s.killed.Load() }
 
 // Output returns the bytes that may leave now. They are valid until the next call that is not Sent. Transports must call
 // it after Feed and Resume until it is empty, before they rely on wake.
@@ -485,7 +490,7 @@ func (s *Session) take(sl *slot) {
 // violated answers a violation of the protocol and ends the session behind that answer.
 func (s *Session) violated(err error) {
 	s.err = err
-	s.ending = true
+	s.ending, s.refused = true, true
 	s.w.Error("ERR P" + strings.TrimPrefix(err.Error(), "p"))
 }
 

@@ -93,11 +93,24 @@ func (s *Server) serveStream(conn net.Conn) {
 	var sender sync.WaitGroup
 	sender.Go(func() { c.send(finished) })
 	c.receive(session)
+	if session.Refused() {
+		part(conn)
+	}
 	c.mu.Lock()
 	s.closed(session)
 	c.mu.Unlock()
 	close(finished)
 	sender.Wait()
+}
+
+// part closes our half, and reads on for a moment so that what was said last arrives.
+func part(conn net.Conn) {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(partingTime))
+	_, _ = io.Copy(io.Discard, conn)
 }
 
 // wake is the session's: it tells the sender, and interrupts a blocked read or write of a killed session.
