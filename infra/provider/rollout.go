@@ -53,16 +53,18 @@ func (f *Fleet) Annotate(a infer.Annotator) {
 
 // FleetArgs are a Fleet's inputs.
 type FleetArgs struct {
-	Cluster string            `pulumi:"cluster"`
-	Nodes   map[string]string `pulumi:"nodes"`
-	Proxy   string            `pulumi:"proxy"`
-	Off     bool              `pulumi:"off"`
+	Cluster  string            `pulumi:"cluster"`
+	Nodes    map[string]string `pulumi:"nodes"`
+	Founders int               `pulumi:"founders"`
+	Proxy    string            `pulumi:"proxy"`
+	Off      bool              `pulumi:"off"`
 }
 
 // Annotate describes the inputs in the schema.
 func (f *FleetArgs) Annotate(a infer.Annotator) {
 	a.Describe(&f.Cluster, "The cluster's name.")
 	a.Describe(&f.Nodes, "The base URL of each node's HTTP interface, by the node's name.")
+	a.Describe(&f.Founders, "How many nodes must have met before the cluster is founded.")
 	a.Describe(&f.Proxy, "A SOCKS or HTTP proxy on the way to the nodes. Empty: none.")
 	a.Describe(&f.Off, "Look at nothing. Nodes then change one at a time without anybody seeing whether they are well.")
 }
@@ -74,7 +76,7 @@ type FleetState struct{ FleetArgs }
 func (f *Fleet) Check(ctx context.Context, req infer.CheckRequest) (infer.CheckResponse[FleetArgs], error) {
 	args, failures, err := infer.DefaultCheck[FleetArgs](ctx, req.NewInputs)
 	if err == nil && len(failures) == 0 {
-		f.fleets.set(args.Cluster, fleet.Fleet{Nodes: args.Nodes, Proxy: args.Proxy, Off: args.Off})
+		f.fleets.set(args.Cluster, fleet.Fleet{Nodes: args.Nodes, Founders: args.Founders, Proxy: args.Proxy, Off: args.Off})
 	}
 	return infer.CheckResponse[FleetArgs]{Inputs: args, Failures: failures}, err
 }
@@ -132,7 +134,10 @@ func (g *Gate) Update(ctx context.Context, req infer.UpdateRequest[GateArgs, Gat
 	if !ok {
 		return resp, fmt.Errorf("the gate of %s does not depend on the fleet of %s", req.Inputs.Node, req.Inputs.Cluster)
 	}
-	return resp, all.OthersReady(ctx, req.Inputs.Node, time.Duration(req.Inputs.Timeout)*time.Second)
+	if err := all.OthersReady(ctx, req.Inputs.Node, time.Duration(req.Inputs.Timeout)*time.Second); err != nil {
+		return resp, fmt.Errorf("%s is left as it is: %w", req.Inputs.Node, err)
+	}
+	return resp, nil
 }
 
 // Seat is a node's place in the cluster.
@@ -181,7 +186,8 @@ func (s *Seat) settle(ctx context.Context, a SeatArgs) error {
 	return all.NodeReady(ctx, a.Node, a.URL, time.Duration(a.ReadyTimeout)*time.Second)
 }
 
-// Create waits for the node.
+// Create waits for the node. While the cluster is being founded that is: until it is alive, and for the last founder until it
+// serves.
 func (s *Seat) Create(ctx context.Context, req infer.CreateRequest[SeatArgs]) (infer.CreateResponse[SeatState], error) {
 	resp := infer.CreateResponse[SeatState]{ID: req.Inputs.Node, Output: SeatState{req.Inputs}}
 	if req.DryRun {

@@ -64,7 +64,7 @@ func (s *seats) plan(t *testing.T, nodes ...string) {
 		list[n] = property.New(s.node.URL)
 	}
 	_, err := s.Check(p.CheckRequest{Urn: urn("Fleet", "fleet"), Inputs: property.NewMap(map[string]property.Value{
-		"cluster": property.New("c"), "nodes": property.New(list), "proxy": property.New(""), "off": property.New(false),
+		"cluster": property.New("c"), "nodes": property.New(list), "founders": property.New(1.0), "proxy": property.New(""), "off": property.New(false),
 	})})
 	if err != nil {
 		t.Fatal(err)

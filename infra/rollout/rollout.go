@@ -55,8 +55,9 @@ func New(ctx *pulumi.Context, parent pulumi.Resource, args Args) (*Rollout, erro
 	var fleet tracked
 	err := ctx.RegisterResource(fleetType, "fleet", pulumi.Map{
 		"cluster": pulumi.String(args.Plan.Cluster), "nodes": nodes,
-		"proxy": pulumi.String(args.Config.VM.HealthGateProxy),
-		"off":   pulumi.Bool(args.Config.VM.HealthGate == config.GateOff),
+		"founders": pulumi.Int(args.Plan.BootstrapExpect),
+		"proxy":    pulumi.String(args.Config.VM.HealthGateProxy),
+		"off":      pulumi.Bool(args.Config.VM.HealthGate == config.GateOff),
 	}, &fleet, pulumi.Parent(parent))
 	r.last = []pulumi.Resource{&fleet}
 	return r, err

@@ -22,6 +22,8 @@ import (
 type Fleet struct {
 	// Nodes has the base URL of each node's HTTP interface by the node's name.
 	Nodes map[string]string
+	// Founders is how many nodes must have met before the cluster is founded.
+	Founders int
 	// Proxy is a socks5, http or https URL on the way to the nodes. Empty: none.
 	Proxy string
 	// Off looks at nothing: every question is answered as if all were well, and Drain refuses.
@@ -51,12 +53,22 @@ type member struct {
 // part tells whether the node holds data, or is about to.
 func (m member) part() bool { return m.State == "up" || m.State == "draining" }
 
-// NodeReady waits until the node at base says that it is name and serves its share. limit bounds the wait.
+// health is what /health tells of a node, as far as it matters here.
+type health struct {
+	Node        string `json:"node"`
+	ClusterSize int    `json:"cluster_size"`
+}
+
+// NodeReady waits until the node at base says that it is name and serves its share. Where that cannot be yet, because the cluster
+// is not founded or has no majority before further nodes are there, it waits only until the node is alive. Once it serves, it also waits until all others do. limit bounds each wait.
 func (f Fleet) NodeReady(ctx context.Context, name, base string, limit time.Duration) error {
 	if f.Off {
 		return nil
 	}
-	err := f.poll(ctx, limit, func(ctx context.Context) error { return f.ready(ctx, name, base) })
+	err := f.poll(ctx, limit, func(ctx context.Context) error { return f.settled(ctx, name, base) })
+	if err == nil && f.get(ctx, base+"/ready", nil) == nil {
+		return f.OthersReady(ctx, name, limit) // taking it in may have cost another one its rest
+	}
 	if err != nil {
 		return fmt.Errorf("%s was not ready within %v: %w; look at the VM's log: `cloud-init status --long`, "+
 			"`journalctl -u hypercache-setup -u hypercache`. If %s cannot be reached from here at all, see healthGate and "+
@@ -65,15 +77,51 @@ func (f Fleet) NodeReady(ctx context.Context, name, base string, limit time.Dura
 	return nil
 }
 
-func (f Fleet) ready(ctx context.Context, name, base string) error {
-	var health struct {
-		Node string `json:"node"`
-	}
-	if err := f.get(ctx, base+"/health", &health); err != nil {
+func (f Fleet) settled(ctx context.Context, name, base string) error {
+	h, err := f.alive(ctx, name, base)
+	if err != nil {
 		return err
 	}
-	if health.Node != name {
-		return fmt.Errorf("%s is %q, not %q", base, health.Node, name)
+	notReady := f.get(ctx, base+"/ready", nil)
+	if notReady == nil || f.waits(ctx, name, h) {
+		return nil
+	}
+	return notReady
+}
+
+// waits tells whether a node that is alive has to wait for others that are not: for all founders, or for a majority.
+func (f Fleet) waits(ctx context.Context, name string, h health) bool {
+	living, size := 1, h.ClusterSize
+	for other, base := range f.Nodes {
+		if other == name {
+			continue
+		}
+		if h, err := f.alive(ctx, other, base); err == nil {
+			living++
+			size = max(size, h.ClusterSize)
+		}
+	}
+	if size == 0 {
+		return living < f.Founders
+	}
+	return living < size/2+1
+}
+
+// alive asks who answers at base; somebody else there is an error.
+func (f Fleet) alive(ctx context.Context, name, base string) (health, error) {
+	var h health
+	if err := f.get(ctx, base+"/health", &h); err != nil {
+		return h, err
+	}
+	if h.Node != name {
+		return h, fmt.Errorf("%s is %q, not %q", base, h.Node, name)
+	}
+	return h, nil
+}
+
+func (f Fleet) ready(ctx context.Context, name, base string) error {
+	if _, err := f.alive(ctx, name, base); err != nil {
+		return err
 	}
 	return f.get(ctx, base+"/ready", nil)
 }
@@ -88,7 +136,7 @@ func (f Fleet) OthersReady(ctx context.Context, name string, limit time.Duration
 	}
 	err := f.poll(ctx, limit, func(ctx context.Context) error { return f.othersReady(ctx, name, others) })
 	if err != nil {
-		return fmt.Errorf("%s is left as it is, because the rest of the cluster was not well within %v: %w", name, limit, err)
+		return fmt.Errorf("the nodes other than %s were not well within %v: %w", name, limit, err)
 	}
 	return nil
 }

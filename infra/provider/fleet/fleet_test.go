@@ -17,6 +17,7 @@ type cluster struct {
 	mu      sync.Mutex
 	members []member
 	unready map[string]bool
+	size    int      // of the founded cluster, 0 before
 	drained []string // "node bearer"
 	refuse  int      // status of a drain, 0 for success
 	nodes   map[string]string
@@ -43,7 +44,7 @@ func (c *cluster) node(name string) http.Handler {
 			f(w, r)
 		}
 	}
-	mux.HandleFunc("GET /health", answer(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(map[string]string{"node": name}) }))
+	mux.HandleFunc("GET /health", answer(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(health{name, c.size}) }))
 	mux.HandleFunc("GET /ready", answer(func(w http.ResponseWriter, _ *http.Request) {
 		if c.unready[name] {
 			http.Error(w, "catching up", http.StatusServiceUnavailable)
@@ -120,6 +121,31 @@ func TestOnlyTheRightNodeIsReady(t *testing.T) {
 	err := c.fleet().NodeReady(context.Background(), "node-1", c.nodes["node-1"], soon)
 	wants(t, err, "catching up")
 	wants(t, err, "hypercache-setup")
+}
+
+func TestANodeThatWaitsForOthersNeedOnlyBeAlive(t *testing.T) {
+	c := start(t, "node-1", "node-2", "node-3")
+	c.unready["node-1"] = true
+	gone := "http://127.0.0.1:1"
+	for _, tt := range []struct {
+		name       string
+		size       int
+		two, three string
+		want       string
+	}{
+		{"the first founder", 0, gone, gone, ""},
+		{"the second founder", 0, c.nodes["node-2"], gone, ""},
+		{"the last founder", 0, c.nodes["node-2"], c.nodes["node-3"], "catching up"},
+		{"the first of a cluster that is restored", 3, gone, gone, ""},
+		{"one of a majority", 3, c.nodes["node-2"], gone, "catching up"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.size = tt.size
+			f := Fleet{Founders: 3, Nodes: map[string]string{"node-1": c.nodes["node-1"], "node-2": tt.two, "node-3": tt.three}}
+			wants(t, f.NodeReady(context.Background(), "node-1", c.nodes["node-1"], soon), tt.want)
+		})
+	}
+	wants(t, Fleet{Founders: 3}.NodeReady(context.Background(), "node-1", gone, soon), "connection refused")
 }
 
 func TestDrainCarriesTheSecret(t *testing.T) {
