@@ -31,13 +31,26 @@ type stack struct {
 	env    []string
 }
 
+// newStack makes a stack of the local cloud.
 func newStack(t *testing.T, offset int) *stack {
+	t.Helper()
+	s := newProject(t)
+	s.offset = offset
+	t.Cleanup(s.removeAll)
+	s.pulumi("stack", "init", "e2e")
+	s.set("portOffset", strconv.Itoa(offset))
+	s.set("readyTimeout", "60")
+	return s
+}
+
+// newProject makes the directory, without a stack.
+func newProject(t *testing.T) *stack {
 	t.Helper()
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stack{t: t, dir: t.TempDir(), offset: offset}
+	s := &stack{t: t, dir: t.TempDir()}
 	for _, name := range []string{"go.mod", "go.sum", "node", "provisioning", "infra", "scripts", "Pulumi.yaml"} {
 		if err := os.Symlink(filepath.Join(root, name), filepath.Join(s.dir, name)); err != nil {
 			t.Fatal(err)
@@ -57,10 +70,6 @@ func newStack(t *testing.T, offset int) *stack {
 	}
 	state := t.TempDir()
 	s.env = append(os.Environ(), "PULUMI_BACKEND_URL=file://"+state, "PULUMI_CONFIG_PASSPHRASE=e2e")
-	t.Cleanup(s.removeAll)
-	s.pulumi("stack", "init", "e2e")
-	s.set("portOffset", strconv.Itoa(offset))
-	s.set("readyTimeout", "60")
 	return s
 }
 

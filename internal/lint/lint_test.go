@@ -48,29 +48,30 @@ var rules = map[string]rule{
 
 	"provisioning": {internal: []string{"node/config"}, external: []string{"gopkg.in/yaml.v3"}},
 
-	"infra":                        {internal: []string{"infra"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/config":                 {external: []string{"gopkg.in/yaml.v3"}},
-	"infra/plan":                   {internal: []string{"infra/config"}},
-	"infra/outputs":                {internal: []string{"infra/plan"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/payload":                {internal: []string{"infra/config", "infra/plan", "provisioning"}},
-	"infra/rollout":                {internal: []string{"infra/config", "infra/plan"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/local":                  {internal: []string{"infra/config", "infra/plan", "infra/outputs", "infra/provider/machine", "provisioning"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/aws":                    {internal: forVMs, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-aws/sdk/v6", "github.com/pulumi/pulumi-random/sdk/v4"}},
-	"infra/azure":                  {internal: forVMs, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-azure-native-sdk", "github.com/pulumi/pulumi-random/sdk/v4"}},
-	"infra/provider":               {internal: []string{"infra/provider"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-go-provider", "github.com/blang/semver"}},
-	"infra/provider/fleet":         {},
-	"infra/provider/machine":       {internal: []string{"infra/provider/ports", "provisioning"}},
-	"infra/provider/ports":         {},
-	"infra/provider/cmd/portcheck": {internal: []string{"infra/config", "infra/plan", "infra/provider/machine", "infra/provider/ports"}},
-	"infra/policy":                 {external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/blang/semver"}},
-	"infra/cloudtest/cloud":        {internal: []string{"infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "google.golang.org/grpc", "google.golang.org/protobuf"}},
-	"infra/cloudtest/fabric":       {internal: []string{"infra/cloudtest/image"}, external: []string{"github.com/miekg/dns", "golang.org/x/sys"}},
-	"infra/cloudtest/image":        {},
-	"infra/cloudtest/awscloud":     {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/cloudtest/azurecloud":   {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/cloudtest/randomcloud":  {internal: []string{"infra/cloudtest/cloud"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
-	"infra/e2e":                    {internal: []string{"infra/provider/machine", "infra/cloudtest"}},
-	"scripts/bench":                {},
+	"infra":                          {internal: []string{"infra"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/config":                   {external: []string{"gopkg.in/yaml.v3"}},
+	"infra/plan":                     {internal: []string{"infra/config"}},
+	"infra/outputs":                  {internal: []string{"infra/plan"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/payload":                  {internal: []string{"infra/config", "infra/plan", "provisioning"}},
+	"infra/rollout":                  {internal: []string{"infra/config", "infra/plan"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/local":                    {internal: []string{"infra/config", "infra/plan", "infra/outputs", "infra/provider/machine", "provisioning"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/aws":                      {internal: forVMs, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-aws/sdk/v6", "github.com/pulumi/pulumi-random/sdk/v4"}},
+	"infra/azure":                    {internal: forVMs, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-azure-native-sdk", "github.com/pulumi/pulumi-random/sdk/v4"}},
+	"infra/provider":                 {internal: []string{"infra/provider"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/pulumi/pulumi-go-provider", "github.com/blang/semver"}},
+	"infra/provider/fleet":           {},
+	"infra/provider/machine":         {internal: []string{"infra/provider/ports", "provisioning"}},
+	"infra/provider/ports":           {},
+	"infra/provider/cmd/portcheck":   {internal: []string{"infra/config", "infra/plan", "infra/provider/machine", "infra/provider/ports"}},
+	"infra/policy":                   {external: []string{"github.com/pulumi/pulumi/sdk/v3", "github.com/blang/semver"}},
+	"infra/cloudtest/cloud":          {internal: []string{"infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "google.golang.org/grpc", "google.golang.org/protobuf"}},
+	"infra/cloudtest/fabric":         {internal: []string{"infra/cloudtest/image"}, external: []string{"github.com/miekg/dns", "golang.org/x/sys"}},
+	"infra/cloudtest/image":          {},
+	"infra/cloudtest/awscloud":       {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/cloudtest/azurecloud":     {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
+	"infra/cloudtest/randomcloud":    {internal: []string{"infra/cloudtest/cloud"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "golang.org/x/crypto"}},
+	"infra/cloudtest/cloud/shapegen": {internal: []string{"infra/cloudtest/cloud"}},
+	"infra/e2e":                      {internal: []string{"infra/provider/machine", "infra/cloudtest"}},
+	"scripts/bench":                  {},
 
 	"configs":  {internal: []string{"node/config"}},
 	"internal": {},
@@ -160,7 +161,8 @@ func TestImportsPointOneWay(t *testing.T) {
 
 // testMayCross lets tests of the node's packages use what they are tested against.
 func testMayCross(path, imported string) bool {
-	return under(path, "node") && under(imported, "hypercache/node") || under(path, "configs") && under(imported, "hypercache/node/config")
+	return under(path, "node") && under(imported, "hypercache/node") || under(path, "configs") && under(imported, "hypercache/node/config") ||
+		under(path, "infra/cloudtest") && under(imported, "hypercache/infra/cloudtest")
 }
 
 func TestTheRulesRefuse(t *testing.T) {

@@ -8,6 +8,7 @@ package nodeconf
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -112,20 +113,23 @@ func write(values map[string]string) string {
 			b.WriteString(section + ":\n")
 		}
 		if key != "cluster.seeds" {
-			fmt.Fprintf(&b, "  %s: %s\n", name, scalar(values[key]))
+			fmt.Fprintf(&b, "  %s: %s\n", name, scalar(key, values[key]))
 			continue
 		}
 		b.WriteString("  seeds:\n")
 		for _, s := range strings.Split(values[key], ",") {
-			fmt.Fprintf(&b, "    - %s\n", scalar(s))
+			fmt.Fprintf(&b, "    - %s\n", strconv.Quote(s))
 		}
 	}
 	return b.String()
 }
 
+// names are keys whose values are text even where they look like a number, as the zones of Azure do.
+var names = []string{"server.node_id", "cluster.name", "cluster.zone"}
+
 // scalar writes numbers and booleans plainly, so that they stay such, and quotes everything else.
-func scalar(s string) string {
-	if _, err := strconv.Atoi(s); err == nil || s == "true" || s == "false" {
+func scalar(key, s string) string {
+	if _, err := strconv.Atoi(s); (err == nil || s == "true" || s == "false") && !slices.Contains(names, key) {
 		return s
 	}
 	return strconv.Quote(s)

@@ -50,6 +50,18 @@ func TestRenderedFileSaysWhatWasPlanned(t *testing.T) {
 	}
 }
 
+func TestNamesThatLookLikeNumbersStayText(t *testing.T) {
+	n := sample()
+	n.ID, n.Zone, n.ClusterName = "7", "1", "42"
+	text, err := Render(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := load(t, text); c.Server.NodeID != "7" || c.Cluster.Zone != "1" || c.Cluster.Name != "42" {
+		t.Errorf("the node reads %+v from\n%s", c, text)
+	}
+}
+
 func TestRenderIsTheSameEveryTime(t *testing.T) {
 	first, err := Render(sample())
 	if err != nil {

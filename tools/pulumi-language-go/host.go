@@ -25,11 +25,17 @@ type host struct {
 
 	mu      sync.Mutex
 	nextRun int
-	running map[int]context.CancelFunc // programs under way, for Cancel
+	running map[int]task // what is under way
+}
+
+// task is a program or a plugin under way.
+type task struct {
+	cancel context.CancelFunc
+	plugin bool
 }
 
 func newHost(engine string) *host {
-	return &host{engine: engine, running: map[int]context.CancelFunc{}}
+	return &host{engine: engine, running: map[int]task{}}
 }
 
 // Handshake replaces the engine address from the command line by the one the engine gives here.
@@ -211,24 +217,40 @@ func (h *host) GetProgramDependencies(
 	return &resp, nil
 }
 
-// Cancel stops the programs that are running.
+// Cancel stops the programs that are running, and leaves plugins to the engine (see RunPlugin).
 func (h *host) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, cancel := range h.running {
-		cancel()
-	}
+	h.stop(func(t task) bool { return !t.plugin })
 	return &emptypb.Empty{}, nil
 }
 
+// close stops everything that is running: the host is about to leave, and nothing it started may outlive it.
+func (h *host) close() { h.stop(func(task) bool { return true }) }
+
+func (h *host) stop(which func(task) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.running {
+		if which(t) {
+			t.cancel()
+		}
+	}
+}
+
 // track makes ctx end on Cancel until the returned function is called.
-func (h *host) track(ctx context.Context) (context.Context, func()) {
+func (h *host) track(ctx context.Context) (context.Context, func()) { return h.trackRun(ctx, false) }
+
+// trackPlugin makes ctx end when the host leaves, until the returned function is called.
+func (h *host) trackPlugin(ctx context.Context) (context.Context, func()) {
+	return h.trackRun(ctx, true)
+}
+
+func (h *host) trackRun(ctx context.Context, plugin bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	id := h.nextRun
 	h.nextRun++
-	h.running[id] = cancel
+	h.running[id] = task{cancel: cancel, plugin: plugin}
 	return ctx, func() {
 		cancel()
 		h.mu.Lock()

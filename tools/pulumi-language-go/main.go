@@ -1,9 +1,10 @@
-// Command pulumi-language-go lets the Pulumi engine run programs written in Go.
+// Command pulumi-language-go lets the Pulumi engine run programs and policy packs written in Go.
 //
 // Pulumi ships such a host with its own binary releases but not as a Go module, so a machine that has nothing but
 // the Go toolchain could build the Pulumi CLI and still not run a program with it. This one closes that gap: it owns
-// compiling the program's directory and starting the result with what the engine wants it to know. It refuses
-// everything that only `pulumi new` and SDK generators need, and leaves plugins, state and display to the engine.
+// compiling the program's directory and starting the result with what the engine wants it to know. Policy packs and
+// other plugins written in Go are run in the same way. It refuses everything that only `pulumi new` and SDK generators
+// need, and debuggers, and leaves installing plugins, state and display to the engine.
 //
 // The program is compiled by the plain `go build` of the program's directory, with the environment untouched: GOFLAGS
 // (and so build tags), GOPROXY and the build cache work as they do by hand.
@@ -47,11 +48,12 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("watch engine: %w", err)
 	}
 
+	h := newHost(engine)
 	stop := make(chan bool)
 	handle, err := rpcutil.ServeWithOptions(rpcutil.ServeOptions{
 		Cancel: stop,
 		Init: func(srv *grpc.Server) error {
-			pulumirpc.RegisterLanguageRuntimeServer(srv, newHost(engine))
+			pulumirpc.RegisterLanguageRuntimeServer(srv, h)
 			return nil
 		},
 	})
@@ -60,6 +62,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	go func() {
 		<-ctx.Done()
+		h.close() // the server waits for calls under way, and those for what they run
 		close(stop)
 	}()
 	fmt.Println(handle.Port)

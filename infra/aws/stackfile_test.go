@@ -1,0 +1,45 @@
+package aws
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"hypercache/infra/config"
+)
+
+// The stack file is what a newcomer starts from, as it is or with what it suggests.
+func TestTheStackFileIsPossibleWithAndWithoutItsSuggestions(t *testing.T) {
+	project, err := os.ReadFile("../../Pulumi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := os.ReadFile("../../Pulumi.aws.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	suggested := strings.ReplaceAll(string(plain), "  # hypercache:", "  hypercache:")
+	if suggested == string(plain) {
+		t.Error("the file suggests nothing")
+	}
+	for _, text := range []string{string(plain), suggested} {
+		get, err := config.FromFiles(project, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Parse(get, []string{"local", "aws"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := ireland()
+		a["getInstanceTypeOfferings"] = func(map[string]any) map[string]any {
+			return map[string]any{"locations": []any{"eu-west-1a", "eu-west-1b", "eu-west-1c"}}
+		}
+		a["getInstanceType"] = func(map[string]any) map[string]any {
+			return map[string]any{"supportedArchitectures": []any{"x86_64"}, "ebsOptimizedSupport": "default"}
+		}
+		if _, err := run(t, c, "aws", a); err != nil {
+			t.Errorf("%v with\n%s", err, text)
+		}
+	}
+}
