@@ -43,9 +43,13 @@ NODE_E2E_FILES = $(shell grep -rl --include=*_test.go '^//go:build e2e' node)
 NODE_E2E = $(shell grep -ho '^func Test[A-Za-z0-9]*' $(NODE_E2E_FILES) | cut -c6- | paste -sd'|')
 NODE_E2E_DIRS = $(addprefix ./,$(sort $(dir $(NODE_E2E_FILES))))
 
-e2e: build tools ## real Pulumi, real nodes, real clients; installs redis-tools, redis-server and serf if missing
+# What boots single VMs or asks the programs of a VM: cloud-init, systemd.
+LAB_E2E_DIRS = ./provisioning/... ./infra/cloudtest/fabric ./infra/cloudtest/awscloud ./infra/cloudtest/azurecloud
+
+e2e: build tools ## real Pulumi, real nodes, real clients, VMs of both clouds as containers; installs what is missing
 	scripts/install-test-deps.sh
-	bash -c 'source scripts/pulumi-env.sh && go test -tags "e2e localonly" -count=1 -timeout 25m -v ./infra/e2e/...'
+	bash -c 'source scripts/pulumi-env.sh && go test -tags "e2e localonly" -p 1 -count=1 -timeout 25m -v ./infra/e2e/... ./infra/policy'
+	go test -tags e2e -p 1 -count=1 -timeout 10m $(LAB_E2E_DIRS)
 	go test -tags e2e -count=1 -timeout 15m -v -run '^($(NODE_E2E))$$' $(NODE_E2E_DIRS)
 
 bench: build ## compare with redis-server, side by side

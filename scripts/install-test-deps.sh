@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs what `make e2e` and `make lint` use beyond Go, where it is missing, by apt-get: redis-cli and redis-server, the
-# stock serf program, curl, and shellcheck.
+# Installs what `make e2e` and `make lint` use beyond Go and Docker, where it is missing, by apt-get: redis-cli and
+# redis-server, the stock serf program, curl, shellcheck, and what checks and boots VMs: cloud-init, systemd-analyze,
+# debootstrap, ip and nft.
 set -euo pipefail
 
-declare -A package=([redis-cli]=redis-tools [redis-server]=redis-server [serf]=serf [curl]=curl [shellcheck]=shellcheck)
+declare -A package=([redis-cli]=redis-tools [redis-server]=redis-server [serf]=serf [curl]=curl [shellcheck]=shellcheck
+    [cloud-init]=cloud-init [systemd-analyze]=systemd [debootstrap]=debootstrap [ip]=iproute2 [nft]=nftables)
 missing=()
 for program in "${!package[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")

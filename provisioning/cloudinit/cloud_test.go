@@ -28,7 +28,8 @@ const (
 	nodeSecret = "a-secret-of-enough-bytes"
 )
 
-// cloudDouble is metadata service and services of a cloud in one: it counts requests and refuses what the real ones would.
+// cloudDouble is metadata service and services of a cloud in one: it counts requests and refuses what the real ones
+// would.
 type cloudDouble struct {
 	t      *testing.T
 	server *httptest.Server

@@ -40,14 +40,15 @@ type Machine struct {
 	Config   string // the node's configuration file, of nodeconf.Render, without secrets
 	Binary   Binary
 	Secrets  Secrets
-	// DataDevices are paths under which the data disk may show up; the first that appears is used. Empty: data is on the OS disk.
+	// DataDevices are paths under which the data disk may show up; the first that appears is used. Empty: data is on
+	// the OS disk.
 	DataDevices []string
 	Metric      *Metric // nil: how full the data disk is, is not reported
 	SSHKey      string  // public key for the image's default user; empty: none
 }
 
-// Binary is where the node program is. A signed request carries the machine's identity: on AWS for an object of S3, on Azure for a
-// blob. Other requests carry none, and the address must answer everybody who can reach it.
+// Binary is where the node program is. A signed request carries the machine's identity: on AWS for an object of S3,
+// on Azure for a blob. Other requests carry none, and the address must answer everybody who can reach it.
 type Binary struct {
 	URL    string
 	SHA256 string // of its bytes, hexadecimal
@@ -58,8 +59,8 @@ type Binary struct {
 // https://VAULT.vault.azure.net/secrets/NAME.
 type Secrets struct{ GossipKey, ClusterSecret string }
 
-// Metric is under what names a node reports how full its data disk is: on AWS as a metric of the namespace, on Azure as a custom
-// metric of the resource, the VM.
+// Metric is under what names a node reports how full its data disk is: on AWS as a metric of the namespace, on Azure
+// as a custom metric of the resource, the VM.
 type Metric struct{ Namespace, Node, ResourceID string }
 
 // document is a cloud-config.
@@ -94,7 +95,8 @@ type writeFile struct {
 	Content     yaml.Node `yaml:"content"`
 }
 
-// Text returns the machine's cloud-config. The same Machine always gives the same bytes: each difference would replace a VM.
+// Text returns the machine's cloud-config. The same Machine always gives the same bytes: each difference would
+// replace a VM.
 func Text(m Machine) (string, error) {
 	if err := m.check(); err != nil {
 		return "", err

@@ -24,8 +24,8 @@ func variables(m Machine) []variable {
 	return out
 }
 
-// environment is machine.env. Single quotes mean the same to systemd and to a shell, as long as there is none within; check
-// sees to that.
+// environment is machine.env. Single quotes mean the same to systemd and to a shell, as long as there is none within;
+// check sees to that.
 func environment(m Machine) string {
 	var b strings.Builder
 	b.WriteString("# What the infrastructure decided about this machine, for hypercache-setup.service. No secrets: only where they are.\n")

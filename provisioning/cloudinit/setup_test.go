@@ -27,8 +27,8 @@ func need(t *testing.T, name string) string {
 	return ""
 }
 
-// rig is a machine for setup.sh to work on: directories below a temporary one, and stand-ins for the programs that need root or a
-// disk. Each stand-in writes its command line to a log.
+// rig is a machine for setup.sh to work on: directories below a temporary one, and stand-ins for the programs that
+// need root or a disk. Each stand-in writes its command line to a log.
 type rig struct {
 	t              *testing.T
 	home, bin, log string

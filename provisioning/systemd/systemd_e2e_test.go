@@ -33,7 +33,11 @@ func place(t *testing.T) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		mode := os.FileMode(0o644)
+		if strings.HasPrefix(text, "#!") {
+			mode = 0o755
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,13 +74,16 @@ func TestSystemdUnderstandsTheUnits(t *testing.T) {
 	for _, name := range []string{"hypercache.service", "hypercache-setup.service", "hypercache-disk.service", "hypercache-disk.timer"} {
 		out, err := analyze(t, "verify", "--man=no", "--recursive-errors=no", "--root="+root, name)
 		var rest []string
+		older := false // than 254, where two keys came in; such a systemd warns and ignores them
 		for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
-			// Two keys are known to systemd 254 and later, and ignored by older ones.
-			if line != "" && !strings.Contains(line, "Unknown key 'RestartSteps'") && !strings.Contains(line, "Unknown key 'RestartMaxDelaySec'") {
+			switch {
+			case strings.Contains(line, "Unknown key 'RestartSteps'"), strings.Contains(line, "Unknown key 'RestartMaxDelaySec'"):
+				older = true
+			case line != "":
 				rest = append(rest, line)
 			}
 		}
-		if err != nil || len(rest) > 0 {
+		if err != nil && !older || len(rest) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, strings.Join(rest, "\n"))
 		}
 	}

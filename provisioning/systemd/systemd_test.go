@@ -113,7 +113,8 @@ func TestNothingGivesUpForGood(t *testing.T) {
 
 func TestTheNodeHasFilesForItsClients(t *testing.T) {
 	files, err := strconv.Atoi(parse(t, Service()).one("Service.LimitNOFILE"))
-	if need := 10_000 + 1_000; err != nil || files < need {
+	limits := config.Default().Limits
+	if need := limits.MaxClients + limits.HTTPMaxConns + 1000; err != nil || files < need {
 		t.Errorf("%d files, %v, want at least %d", files, err, need)
 	}
 }

@@ -17,16 +17,13 @@ func (c *Cloud) named(kind, name string) *item {
 	})
 }
 
-// TerminateInstance takes an instance away behind Pulumi's back. name is Pulumi's or the Name tag.
+// TerminateInstance takes an instance away behind Pulumi's back; as AWS does, it lets the guest shut down. name is Pulumi's or the Name tag.
 func (c *Cloud) TerminateInstance(ctx context.Context, name string) error {
 	c.mu.Lock()
 	it := c.named("instance", name)
 	c.mu.Unlock()
 	if it == nil {
 		return fmt.Errorf("there is no instance %q", name)
-	}
-	if err := c.compute.KillMachine(ctx, it.id); err != nil {
-		return fmt.Errorf("kill %s: %w", it.id, err)
 	}
 	if err := c.compute.DeleteMachine(ctx, it.id); err != nil {
 		return fmt.Errorf("remove %s: %w", it.id, err)

@@ -17,23 +17,14 @@ func (c *Cloud) named(kind, name string) *item {
 	return nil
 }
 
-// DeleteVM takes a machine away behind Pulumi's back, at once, as if its power failed. name is Pulumi's, or the VM's
-// own.
+// DeleteVM takes a machine away behind Pulumi's back; the guest may shut down, as Azure lets it. name is Pulumi's, or the
+// VM's own.
 func (c *Cloud) DeleteVM(ctx context.Context, name string) error {
 	c.mu.Lock()
 	it := c.named(kindVM, name)
-	below := ""
-	if it != nil && it.extra.(*machine).up {
-		below = it.extra.(*machine).name
-	}
 	c.mu.Unlock()
 	if it == nil {
 		return fmt.Errorf("there is no VM %q", name)
-	}
-	if below != "" {
-		if err := c.compute.KillMachine(ctx, below); err != nil {
-			return fmt.Errorf("kill %s: %w", below, err)
-		}
 	}
 	return c.erase(ctx, c.books[kindVM], it.id)
 }
