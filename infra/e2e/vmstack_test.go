@@ -265,18 +265,6 @@ func (v *vmStack) ready(nodes ...int) {
 	}
 }
 
-// exec runs a command inside a node's VM.
-func (v *vmStack) exec(node string, args ...string) string {
-	v.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	out, err := v.lab.Exec(ctx, v.cloud.machine(node), args...)
-	if err != nil {
-		v.t.Fatalf("%q in %s: %v", args, node, err)
-	}
-	return out
-}
-
 // mustUp is up that tells, when it fails, what the VMs say.
 func (v *vmStack) mustUp() string {
 	v.t.Helper()
