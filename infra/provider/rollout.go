@@ -175,6 +175,12 @@ func (s *SeatArgs) Annotate(a infer.Annotator) {
 	a.Describe(&s.ForceDelete, "Let it go even when its data could not be handed over.")
 }
 
+// machine is what a node's readiness depends on. Limits and manners apply to later operations: a change of theirs must not wait
+// for a cluster that perhaps is about to be healed further down the chain.
+func (a SeatArgs) machine() SeatArgs {
+	return SeatArgs{Cluster: a.Cluster, Node: a.Node, Trigger: a.Trigger, VM: a.VM, URL: a.URL}
+}
+
 // SeatState is a Seat's state.
 type SeatState struct{ SeatArgs }
 
@@ -200,7 +206,7 @@ func (s *Seat) Create(ctx context.Context, req infer.CreateRequest[SeatArgs]) (i
 // it goes on to the next node.
 func (s *Seat) Update(ctx context.Context, req infer.UpdateRequest[SeatArgs, SeatState]) (infer.UpdateResponse[SeatState], error) {
 	resp := infer.UpdateResponse[SeatState]{Output: SeatState{req.Inputs}}
-	if req.DryRun {
+	if req.DryRun || req.Inputs.machine() == req.State.machine() {
 		return resp, nil
 	}
 	return resp, s.settle(ctx, req.Inputs)

@@ -158,3 +158,19 @@ func TestTheSeatWaitsForTheNode(t *testing.T) {
 		t.Errorf("a sick node took its seat: %v", err)
 	}
 }
+
+func TestAChangeOfLimitsWaitsForNobody(t *testing.T) {
+	s := newSeats(t)
+	s.plan(t, "node-1", "node-2")
+	s.ready.Store(false)
+	update := func(key string, value property.Value) error {
+		_, err := s.Update(p.UpdateRequest{ID: "node-2", Urn: urn("Seat", "s"), State: s.seat(), Inputs: s.seat().Set(key, value)})
+		return err
+	}
+	if err := update("drainTimeout", property.New(9.0)); err != nil {
+		t.Errorf("another limit: %v", err)
+	}
+	if err := update("vm", property.New("i-2")); err == nil {
+		t.Error("another VM was not waited for")
+	}
+}

@@ -396,8 +396,8 @@ func (s *Server) Ready() (bool, []string) {
 	case p.Electing > 0:
 		why = append(why, fmt.Sprintf("%d groups on this node have no primary", p.Electing))
 	}
-	if n := s.lagging(); n > 0 && len(why) == 0 {
-		why = append(why, fmt.Sprintf("%d groups on this node do not follow their primary yet", n))
+	if n, one := s.lagging(); n > 0 && len(why) == 0 {
+		why = append(why, fmt.Sprintf("%d groups on this node do not follow their primary yet (%s)", n, one))
 	}
 	return len(why) == 0, why
 }

@@ -262,8 +262,8 @@ func (s *Server) resolve(id string) (string, bool) {
 	return "", false
 }
 
-// lagging counts the groups that this node holds without following their primary closely yet.
-func (s *Server) lagging() (n int) {
+// lagging counts the groups that this node holds without following their primary closely yet, and describes one of them.
+func (s *Server) lagging() (n int, one string) {
 	st := s.topology.State()
 	for i := range st.Groups {
 		g := &st.Groups[i]
@@ -271,8 +271,11 @@ func (s *Server) lagging() (n int) {
 			continue
 		}
 		if x := s.driver.Status(uint16(i)); x.Term < g.Term || !x.Voter {
+			if n == 0 {
+				one = fmt.Sprintf("group %d of %s: term %d of %d, voter %t, head %d", i, g.Primary, x.Term, g.Term, x.Voter, x.Head.Seq)
+			}
 			n++
 		}
 	}
-	return n
+	return n, one
 }
