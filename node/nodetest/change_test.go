@@ -78,6 +78,40 @@ func TestGrowthAndDrainUnderLoadMoveEverything(t *testing.T) {
 	}
 }
 
+// TestAClusterThatShrankIsAllThereAfterItStopped: what moved away once and came back must not be given up because a
+// restarted node goes through the topology's history.
+func TestAClusterThatShrankIsAllThereAfterItStopped(t *testing.T) {
+	c := Start(t, 3, nil)
+	old := c.Nodes()[:3:3]
+	keys := old[0].Fill("k", 3000)
+	fresh := []*Node{c.Add(), c.Add()}
+	for _, n := range fresh {
+		n.AwaitReady()
+	}
+	awaitShares(t, c, old[0], 5)
+	c.AwaitSettled(old[0], 3)
+	for _, n := range fresh {
+		n.Drain()
+		n.Stop()
+	}
+	c.AwaitSettled(old[1], 3)
+	for range 2 {
+		for _, n := range old {
+			n.Stop()
+		}
+		for _, n := range old {
+			n.Start()
+		}
+		for _, n := range old {
+			n.AwaitReady()
+		}
+		for _, n := range old {
+			n.Holds(keys)
+			n.AwaitKeys(len(keys))
+		}
+	}
+}
+
 // awaitShares waits until n nodes hold about the same number of groups.
 func awaitShares(t *testing.T, c *Cluster, by *Node, n int) {
 	t.Helper()

@@ -688,3 +688,53 @@ func TestSubscribersSeeStatesInOrder(t *testing.T) {
 		t.Errorf("out of order: %v", epochs)
 	}
 }
+
+// TestARestartedNodeActsOnNoHistory: a subscriber gives up the groups that a state has moved away from its node, so it
+// must not be shown the states that Raft goes through again.
+func TestARestartedNodeActsOnNoHistory(t *testing.T) {
+	for _, snapshot := range []bool{false, true} {
+		t.Run(fmt.Sprintf("snapshot=%v", snapshot), func(t *testing.T) {
+			f := newFabric(t)
+			ids := f.three()
+			last := f.node("n2").top.State().Epoch
+			if last < 4 {
+				t.Fatalf("only %d states: nothing to go through", last)
+			}
+			if snapshot {
+				for _, id := range ids {
+					if err := f.node(id).top.raft.raft.Snapshot().Error(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, id := range ids {
+				f.kill(id)
+			}
+			var mu sync.Mutex
+			seen := map[string][]uint64{}
+			for _, id := range ids {
+				n := f.start(id, 3)
+				defer n.top.Subscribe(func(st *State) {
+					mu.Lock()
+					defer mu.Unlock()
+					if st.ClusterID != "" {
+						seen[id] = append(seen[id], st.Epoch)
+					}
+				})()
+			}
+			f.meet(ids...)
+			f.eventually("everybody is told", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(seen) == 3 && f.settled("n1", 3, ids...)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			for id, epochs := range seen {
+				if epochs[0] < last {
+					t.Errorf("%s, which had acted on epoch %d, is shown %v after its restart", id, last, epochs)
+				}
+			}
+		})
+	}
+}

@@ -21,6 +21,7 @@ type consensus struct {
 	transport *transport
 	notify    chan bool // leadership gained or lost; the controller drains it
 	fresh     bool      // there was no Raft state when it was opened
+	last      uint64    // index of the log's last entry when it was opened
 }
 
 // openConsensus starts Raft. On error the stream is closed, too.
@@ -72,10 +73,31 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	if c.raft, err = raft.NewRaft(conf, f, logs, c.store, snapshots, c.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	c.last = c.raft.LastIndex()
+	f.restored.Store(true)
+	f.reached(c.raft.AppliedIndex()) // what the node's own snapshot held
 	if has {
 		c.leadIfAlone(o.NodeID)
 	}
 	return nil
+}
+
+// lastCommand is the index of the newest command among the log's entries up to index; 0 if a snapshot has them all.
+func (c *consensus) lastCommand(index uint64) (uint64, error) {
+	first, err := c.store.FirstIndex()
+	if err != nil {
+		return 0, fmt.Errorf("read raft log: %w", err)
+	}
+	for i := index; i >= first && i > 0; i-- {
+		var l raft.Log
+		if err := c.store.GetLog(i, &l); err != nil {
+			return 0, fmt.Errorf("read raft log at %d: %w", i, err)
+		}
+		if l.Type == raft.LogCommand {
+			return i, nil
+		}
+	}
+	return 0, nil
 }
 
 // found makes this node the single voter of a new Raft group.

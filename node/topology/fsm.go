@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -138,8 +139,11 @@ func sameSet(a, b []string) bool {
 
 // fsm is the Raft state machine: a pointer to the newest State.
 type fsm struct {
-	state   atomic.Pointer[State]
-	changed func() // after every change, on Raft's goroutine; must not block
+	state atomic.Pointer[State]
+	index atomic.Uint64 // of the newest command that state holds; never sinks
+	// restored says that the start is over: a snapshot from now on is the leader's, not this node's own.
+	restored atomic.Bool
+	changed  func() // after every change, on Raft's goroutine; must not block
 }
 
 func newFSM(changed func()) *fsm {
@@ -158,9 +162,19 @@ func (f *fsm) Apply(l *raft.Log) any {
 	res := old.apply(&c)
 	if res.state != old {
 		f.state.Store(res.state)
+	}
+	f.reached(l.Index)
+	if res.state != old {
 		f.changed()
 	}
 	return res
+}
+
+// reached notes how far the state has come. Raft calls the machine from one goroutine.
+func (f *fsm) reached(index uint64) {
+	if index > f.index.Load() {
+		f.index.Store(index)
+	}
 }
 
 // snapshotFile is what a snapshot holds.
@@ -198,6 +212,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		file.State.Members = map[string]Member{}
 	}
 	f.state.Store(file.State)
+	if f.restored.Load() {
+		f.reached(math.MaxUint64) // the leader's: it sends one when it has no log any more from where ours ends
+	}
 	f.changed()
 	return nil
 }

@@ -35,6 +35,8 @@ type Topology struct {
 
 	memberMu sync.Mutex // serializes this node's read-and-commit of members
 	reign    atomic.Pointer[reign]
+	replayed atomic.Bool // the state is at least as new as the one that this node acted on before it was restarted
+	unheard  *State      // what subscribers are told before
 
 	mu         sync.Mutex
 	closed     bool
@@ -71,7 +73,7 @@ func Open(o Options) (*Topology, error) {
 	id.NodeID = o.NodeID
 	t := &Topology{
 		o: o, log: o.Logger, identity: id, discovered: map[string]Member{},
-		kicks: make(chan struct{}, 1), changes: make(chan struct{}, 1),
+		kicks: make(chan struct{}, 1), changes: make(chan struct{}, 1), unheard: emptyState(),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.fsm = newFSM(func() { wake(t.changes); wake(t.kicks) })
@@ -223,19 +225,30 @@ func (t *Topology) noteLeader(was string) string {
 	return now
 }
 
+// replayEvery is how often is looked whether the log has been replayed; see isReplayed.
+const replayEvery = 100 * time.Millisecond
+
 // dispatch tells the subscribers, and keeps the identity file up to date.
 func (t *Topology) dispatch() {
+	look := time.NewTicker(replayEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-t.ctx.Done():
 			return
 		case <-t.changes:
+		case <-look.C:
 		}
 		st := t.State()
 		if st.ClusterID != "" {
 			if err := t.bind(st.ClusterID); err != nil {
 				t.log.Error("cluster identity not kept", "error", err)
 			}
+		}
+		if t.isReplayed() {
+			look.Stop()
+		} else {
+			st = t.unheard
 		}
 		t.mu.Lock()
 		subs := append([]*subscriber(nil), t.subs...)
@@ -247,6 +260,26 @@ func (t *Topology) dispatch() {
 			}
 		}
 	}
+}
+
+// isReplayed tells whether the state is one to act on. After a restart Raft goes through the log once more, and its early states
+// are history: a subscriber that gave up a group because it once had moved away would lose what came back since. What this
+// node acted on before was committed, so it is in the log that it started with; entries of that log that a leader has cut off
+// were not. Only dispatch calls it.
+func (t *Topology) isReplayed() bool {
+	if t.replayed.Load() {
+		return true
+	}
+	applied := t.fsm.index.Load() // before the log is looked at, which may be cut and grow again meanwhile
+	target, err := t.raft.lastCommand(min(t.raft.last, t.raft.raft.LastIndex()))
+	if err != nil {
+		t.log.Error("cannot tell how far the topology has to be replayed", "error", err)
+		return false
+	}
+	if applied >= target {
+		t.replayed.Store(true)
+	}
+	return t.replayed.Load()
 }
 
 // State returns the newest state applied here. Never nil; empty until a leader was heard of.
