@@ -34,6 +34,7 @@ func story(t *testing.T, s site) {
 		{"data survives a reboot of every VM in turn", rebootsKeepData},
 		{"scaling 3 to 5 to 3 under load loses nothing", scalingUnderLoad},
 		{"a new binary rolls under load without a failed operation", upgradeUnderLoad},
+		{"a VM destroyed behind Pulumi's back is rebuilt with its data", lostVMIsRebuilt},
 		{"a node that cannot get healthy stops the roll", sickNodeStopsTheRoll},
 		{"destroy leaves nothing", destroyLeavesNothingBehind},
 	} {
@@ -226,16 +227,48 @@ func upgradeUnderLoad(t *testing.T, v *vmStack) {
 	v.verify("reboot", vmKeys)
 }
 
+func lostVMIsRebuilt(t *testing.T, v *vmStack) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	lost := v.cloud.machine("node-2")
+	if err := v.lab.KillMachine(ctx, lost); err != nil { // its host failed; somebody then cleans up
+		t.Fatal(err)
+	}
+	if err := v.cloud.destroy(ctx, "node-2"); err != nil {
+		t.Fatal(err)
+	}
+	if out := v.pulumi("refresh", "-s", "e2e", "--yes", "--skip-preview"); !strings.Contains(out, "node-2-vm") {
+		t.Errorf("refresh did not notice:\n%s", out)
+	}
+	v.mustUp()
+	if now := v.cloud.machine("node-2"); now == "" || now == lost {
+		t.Errorf("node-2 has VM %q after %q", now, lost)
+	}
+	// The node came back with its disk, not by copying from the others.
+	log, err := v.lab.Exec(ctx, v.cloud.machine("node-2"), "journalctl", "-u", "hypercache", "--no-pager")
+	if err != nil || strings.Contains(log, "it starts over") || !strings.Contains(log, "recovered") {
+		t.Errorf("node-2 did not come back with its data:\n%s", log)
+	}
+	v.verify("reboot", vmKeys)
+}
+
 func sickNodeStopsTheRoll(t *testing.T, v *vmStack) {
 	binary := filepath.Join(v.dir, "bin", "hypercache")
+	good, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
 	sick, err := os.ReadFile("/bin/false") // a Linux program for these VMs, and no node
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := v.ids(3)
-	if err := os.WriteFile(binary, sick, 0o700); err != nil {
-		t.Fatal(err)
+	write := func(program []byte) {
+		if err := os.WriteFile(binary, program, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
+	before := v.ids(3)
+	write(sick)
 	v.set("readyTimeout", "40")
 	for attempt := range 2 { // the second must not take the first's VM as done
 		v.cloud.Provider().ForgetEvents()
@@ -252,6 +285,10 @@ func sickNodeStopsTheRoll(t *testing.T, v *vmStack) {
 	if after := v.ids(3); !slices.Equal(before[1:], after[1:]) {
 		t.Errorf("the others were touched: %v, then %v", before, after)
 	}
+	v.verify("reboot", vmKeys)
+	write(good)
+	v.mustUp()
+	v.ready(0, 1, 2)
 	v.verify("reboot", vmKeys)
 }
 
