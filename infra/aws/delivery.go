@@ -37,11 +37,11 @@ func (b *builder) delivery() (store, error) {
 	if err != nil {
 		return store{}, err
 	}
-	// A changed program is another object, and the old one goes last, after all VMs.
-	object, err := s3.NewBucketObjectv2(b.ctx, "program", &s3.BucketObjectv2Args{
+	// A changed program is another resource, and the old one goes last, after all VMs.
+	object, err := s3.NewBucketObjectv2(b.ctx, b.load.Program.Resource(), &s3.BucketObjectv2Args{
 		Bucket: bucket.ID(), Key: pulumi.String(b.load.Program.Key()), Source: pulumi.NewFileAsset(b.load.Program.Path),
 		Tags: b.tags("program"),
-	}, b.child(), pulumi.DependsOn([]pulumi.Resource{closed}), pulumi.DeleteBeforeReplace(false))
+	}, b.child(), pulumi.DependsOn([]pulumi.Resource{closed}))
 	if err != nil {
 		return store{}, err
 	}

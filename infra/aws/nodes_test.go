@@ -190,7 +190,7 @@ func TestReplacingAVMKeepsItsDiskAndItsAddress(t *testing.T) {
 			t.Errorf("the new %s would come before the old one lets go", name)
 		}
 	}
-	for _, name := range []string{"node-2-data", "node-2-ip", "program", "key"} {
+	for _, name := range []string{"node-2-data", "node-2-ip", "key"} {
 		if r.resources[name].rpc.GetDeleteBeforeReplace() {
 			t.Errorf("%s goes before another takes its place, with every VM that needs it", name)
 		}

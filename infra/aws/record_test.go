@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +54,7 @@ const (
 func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	args.Name = plain(args.Name)
 	if _, ok := r.resources[args.Name]; ok {
 		r.twice = append(r.twice, args.Name)
 	}
@@ -87,7 +89,12 @@ func (r *recorder) Call(args pulumi.MockCallArgs) (resource.PropertyMap, error) 
 	return resource.NewPropertyMapFromMap(out), nil
 }
 
-func lastPart(s string) string { return s[strings.LastIndex(s, ":")+1:] }
+func lastPart(s string) string { return plain(s[strings.LastIndex(s, ":")+1:]) }
+
+var upload = regexp.MustCompile(`^program-[0-9a-f]{16}$`)
+
+// plain is a resource's name without what depends on the program's bytes.
+func plain(name string) string { return upload.ReplaceAllString(name, "program") }
 
 const newestImage = "ami-00000000000000001"
 

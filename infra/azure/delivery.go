@@ -40,13 +40,12 @@ func (b *builder) delivery() (program, error) {
 	if err != nil {
 		return program{}, err
 	}
-	// A changed program is a new blob, and the old one goes last, after all VMs: Pulumi would otherwise delete first, because
-	// the name is ours.
-	blob, err := storage.NewBlob(b.ctx, "program", &storage.BlobArgs{
+	// A changed program is another resource, and the old one goes last, after all VMs.
+	blob, err := storage.NewBlob(b.ctx, b.load.Program.Resource(), &storage.BlobArgs{
 		ResourceGroupName: b.group, AccountName: account.Name, ContainerName: box.Name,
 		BlobName: pulumi.String(b.load.Program.Key()), Type: storage.BlobTypeBlock,
 		Source: pulumi.NewFileAsset(b.load.Program.Path),
-	}, b.child(), pulumi.DeleteBeforeReplace(false))
+	}, b.child())
 	if err != nil {
 		return program{}, err
 	}

@@ -163,7 +163,7 @@ func TestDataIsProtectedAndKeptWhenTheStackSaysSo(t *testing.T) {
 
 func TestWhatIsReplacedWhileVMsUseItGoesLast(t *testing.T) {
 	r := deploy(t, nil)
-	for _, name := range []string{"program", "node-1-data"} {
+	for _, name := range []string{"node-1-data"} {
 		rpc := r.resources[name].rpc
 		if rpc.GetDeleteBeforeReplace() || !rpc.GetDeleteBeforeReplaceDefined() {
 			t.Errorf("%s: deleted first: %v, said so: %v; the provider would delete first by itself", name, rpc.GetDeleteBeforeReplace(),

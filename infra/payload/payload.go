@@ -42,6 +42,11 @@ type Program struct {
 // was told to fetch.
 func (p Program) Key() string { return "hypercache-" + p.SHA256[:16] }
 
+// Resource is the name of the upload's resource. It differs with the bytes, too: the old program stays while a roll is under
+// way or has failed, and going back to it then finds it where it was. One resource that were replaced would wait for its
+// deletion in the state, and that deletion would take away what the way back had uploaded again under the same key.
+func (p Program) Resource() string { return "program-" + p.SHA256[:16] }
+
 // Prepare looks at everything that can be wrong with a payload. Relative paths start at root.
 func Prepare(c config.Config, p plan.Plan, root string) (Payload, error) {
 	program, programErr := program(c, root)
