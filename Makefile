@@ -1,6 +1,6 @@
 # What a newcomer types. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build tools up down env test e2e bench lint vuln clean
+.PHONY: help build tools up down env test e2e mutation bench lint vuln clean
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(if $(shell command -v gcc || command -v clang),-race)
@@ -51,6 +51,11 @@ e2e: build tools ## real Pulumi, real nodes, real clients, VMs of both clouds as
 	bash -c 'source scripts/pulumi-env.sh && go test -tags "e2e localonly" -p 1 -count=1 -timeout 25m -v ./infra/e2e/... ./infra/policy'
 	go test -tags e2e -p 1 -count=1 -timeout 10m $(LAB_E2E_DIRS)
 	go test -tags e2e -count=1 -timeout 15m -v -run '^($(NODE_E2E))$$' $(NODE_E2E_DIRS)
+
+mutation: build tools ## show that the checks of the clouds' tests can fail; about ten minutes for each cloud
+	scripts/install-test-deps.sh
+	bash -c 'source scripts/pulumi-env.sh && HYPERCACHE_MUTATIONS=1 go test -tags "e2e localonly" -count=1 -timeout 50m -v \
+		-run TestMutations ./infra/e2e'
 
 bench: build ## compare with redis-server, side by side
 	scripts/bench.sh

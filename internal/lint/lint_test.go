@@ -70,7 +70,7 @@ var rules = map[string]rule{
 	"infra/cloudtest/azurecloud":     {internal: []string{"infra/cloudtest/cloud", "infra/cloudtest/fabric"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
 	"infra/cloudtest/randomcloud":    {internal: []string{"infra/cloudtest/cloud"}, external: []string{"github.com/pulumi/pulumi/sdk/v3", "golang.org/x/crypto"}},
 	"infra/cloudtest/cloud/shapegen": {internal: []string{"infra/cloudtest/cloud"}},
-	"infra/e2e":                      {internal: []string{"infra/provider/machine", "infra/cloudtest"}},
+	"infra/e2e":                      {internal: []string{"infra/provider/machine", "infra/cloudtest"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
 	"scripts/bench":                  {},
 
 	"configs":  {internal: []string{"node/config"}},
