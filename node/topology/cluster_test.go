@@ -701,8 +701,12 @@ func TestARestartedNodeActsOnNoHistory(t *testing.T) {
 				t.Fatalf("only %d states: nothing to go through", last)
 			}
 			if snapshot {
-				for _, id := range ids { // Raft takes none before the newest configuration is applied
-					f.eventually("a snapshot of "+id, func() bool { return f.node(id).top.raft.raft.Snapshot().Error() == nil })
+				leader := f.node(f.leader()).top.raft.raft
+				for _, id := range ids {
+					f.eventually("a snapshot of "+id, func() bool {
+						_ = leader.Barrier(patience).Error() // Raft takes none while the newest applied entry is a configuration
+						return f.node(id).top.raft.raft.Snapshot().Error() == nil
+					})
 				}
 			}
 			for _, id := range ids {
