@@ -266,10 +266,11 @@ const crossSlot = "CROSSSLOT Keys in request don't hash to the same slot"
 // keyed runs a command whose keys share a slot.
 func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	var slot uint16
-	if spec.FirstKey == spec.LastKey && spec.FirstKey > 0 {
+	if spec.OneKey {
 		slot = ring.Slot(args[spec.FirstKey])
+	} else if k.keys = command.Keys(spec, args, k.keys[:0]); len(k.keys) == 0 {
+		slot = c.anySlot()
 	} else {
-		k.keys = command.Keys(spec, args, k.keys[:0])
 		for i, at := range k.keys {
 			if s := ring.Slot(args[at]); i == 0 {
 				slot = s
@@ -287,6 +288,19 @@ func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 		}
 	}
 	c.run(k, w, &o)
+}
+
+// anySlot is where a command without keys runs: a script, or what is refused anyway. Here, if this node is primary of
+// anything.
+func (c *Cache) anySlot() uint16 {
+	v := c.view.Load()
+	for group, primary := range v.primary {
+		if primary == c.opt.Self {
+			first, _ := ring.GroupSlots(group)
+			return first
+		}
+	}
+	return 0
 }
 
 // run executes an op of a connection here, or sends it where it belongs.

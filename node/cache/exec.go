@@ -315,11 +315,14 @@ func (c *Cache) Apply(group uint16, effects []byte) error {
 // Snapshot implements replica.Machine.
 func (c *Cache) Snapshot(group uint16, emit func([]byte)) {
 	var fx command.Effects
+	full := func() {
+		emit(fx.Buf)
+		fx.Reset()
+	}
 	c.parts[group].shard.Range(func(r store.Ref) bool {
-		command.EncodeEntry(&fx, r)
+		command.EncodeEntry(&fx, r, full)
 		if len(fx.Buf) > 32<<10 {
-			emit(fx.Buf)
-			fx.Reset()
+			full()
 		}
 		return true
 	})

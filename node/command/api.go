@@ -63,6 +63,7 @@ const (
 	FlagNoMulti
 	FlagAllowBusy
 	FlagMovableKeys
+	FlagNoMandatoryKeys
 )
 
 // Spec describes one command or subcommand. Specs are created once and never change; compare them by pointer.
@@ -73,18 +74,22 @@ type Spec struct {
 	Arity int
 	Flags Flags
 	// FirstKey, LastKey and KeyStep place the keys in the arguments as in COMMAND INFO; FirstKey 0 means no keys, a
-	// negative LastKey counts from the end.
+	// negative LastKey counts from the end. Keys finds those of commands with FlagMovableKeys too.
 	FirstKey, LastKey, KeyStep int
 	Scope                      Scope
 	Merge                      Merge
+	// OneKey says that FirstKey is the place of the only key, always.
+	OneKey bool
 	// Write and DenyOOM repeat the flags that the write path asks about.
 	Write, DenyOOM bool
 	// Container is set on commands that only hold subcommands (CLIENT, CONFIG, OBJECT, CLUSTER, COMMAND); Sub finds them.
 	Container bool
 
-	subs []*Spec
-	run  func(*Ctx)
-	conn func(*ConnCtx)
+	subs   []*Spec
+	run    func(*Ctx)
+	conn   func(*ConnCtx)
+	keys   func(args [][]byte, dst []int) []int
+	effect bool
 }
 
 // Ctx is one execution on one shard, whose lock the caller holds. It may be reused from command to command.
@@ -99,6 +104,8 @@ type Ctx struct {
 	W *resp.Writer
 	// FX takes the effects; nil when nobody wants them.
 	FX *Effects
+	// Events takes what happened to keys; nil when nobody wants to know.
+	Events *Events
 	// RNG serves RANDOMKEY.
 	RNG *rand.Rand
 	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.

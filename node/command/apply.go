@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 
+	"hypercache/node/resp"
 	"hypercache/node/store"
 )
 
@@ -42,6 +44,9 @@ func applyOne(shard *store.Shard, d *decoder) error {
 	if string(name) == "DEL" {
 		return applyDel(shard, d, n-1)
 	}
+	if spec := Lookup(name); spec != nil && spec.effect {
+		return applyCommand(shard, d, spec, name, n)
+	}
 	if n > maxEffectArgs {
 		return ErrEffects
 	}
@@ -54,7 +59,54 @@ func applyOne(shard *store.Shard, d *decoder) error {
 	return applyArgs(shard, name, args[:n-1])
 }
 
-// maxEffectArgs is the longest effect but DEL: SET key value PXAT at.
+// applier is what repeating a command takes.
+type applier struct {
+	ctx Ctx
+	w   resp.Writer
+}
+
+var appliers = sync.Pool{New: func() any { return new(applier) }}
+
+// maxEffectWords bounds the arguments of one effect; commands split what is longer.
+const maxEffectWords = 1 << 20
+
+// applyCommand repeats an effect by running its command at time 0, when no key has expired. One container with
+// subcommands is known by its first argument.
+func applyCommand(shard *store.Shard, d *decoder, spec *Spec, name []byte, n int) error {
+	if n > maxEffectWords || n > len(d.buf) {
+		return ErrEffects
+	}
+	a := appliers.Get().(*applier)
+	defer appliers.Put(a)
+	args := append(a.ctx.Args[:0], name)
+	for range n - 1 {
+		arg, ok := d.bulk()
+		if !ok {
+			return ErrEffects
+		}
+		args = append(args, arg)
+	}
+	if spec.Container {
+		if spec = spec.Sub(args[1]); spec == nil || !spec.effect {
+			return ErrEffects
+		}
+	}
+	if !spec.CheckArity(n) {
+		return ErrEffects
+	}
+	a.w.Buf, a.w.Proto = a.w.Buf[:0], 2
+	a.ctx = Ctx{Spec: spec, Args: args, Shard: shard, W: &a.w}
+	spec.run(&a.ctx)
+	failed := len(a.w.Buf) > 0 && a.w.Buf[0] == '-'
+	clear(args)
+	a.ctx = Ctx{Args: args[:0]}
+	if failed {
+		return fmt.Errorf("%w: %s: %.200s", ErrEffects, spec.Name, a.w.Buf)
+	}
+	return nil
+}
+
+// maxEffectArgs is the longest effect that is repeated without its command: SET key value PXAT at.
 const maxEffectArgs = 5
 
 // applyDel checks the whole command before it deletes, so that a torn one changes nothing.
@@ -171,20 +223,14 @@ func applyIncrBy(shard *store.Shard, key, arg []byte) error {
 
 // applyMove is RENAME, or COPY when the source stays.
 func applyMove(shard *store.Shard, from, to []byte, remove bool) error {
-	r, ok := shard.Peek(from)
-	if !ok {
+	move := shard.Copy
+	if remove {
+		move = shard.Rename
+	}
+	if !move(from, to) {
 		return ErrEffects
 	}
-	copyEntry(shard, r, to)
-	if remove {
-		shard.Delete(from)
-	}
 	return nil
-}
-
-// copyEntry gives key the value and the expiry of r. Set takes a value of the shard's own memory.
-func copyEntry(shard *store.Shard, r store.Ref, key []byte) {
-	shard.Set(key, r.Value(), r.ExpireAt())
 }
 
 func addOverflows(a, b int64) bool {

@@ -121,7 +121,7 @@ func TestEncodeEntryRestoresTheEntry(t *testing.T) {
 	}
 	run(s, 0, nil, "SET", "", "empty key")
 	fx := &Effects{}
-	s.Range(func(r store.Ref) bool { EncodeEntry(fx, r); return true })
+	s.Range(func(r store.Ref) bool { EncodeEntry(fx, r, func() {}); return true })
 	if err := Apply(copied, fx.Buf); err != nil {
 		t.Fatal(err)
 	}

@@ -103,10 +103,83 @@ func (e *Effects) incrBy(key []byte, n int64) {
 	e.N++
 }
 
-// EncodeEntry appends the command that creates r's key with its value and expiry: SET key value [PXAT at]. Snapshots
-// and full resyncs are made of it.
-func EncodeEntry(e *Effects, r store.Ref) {
-	e.set(r.Key(), r.Value(), r.ExpireAt())
+// rewriteItems is how many elements one command of EncodeEntry has at most, Redis' AOF_REWRITE_ITEMS_PER_CMD.
+const rewriteItems = 64
+
+// encodeBytes is the size of e.Buf from which EncodeEntry calls full.
+const encodeBytes = 32 << 10
+
+// EncodeEntry appends the commands that create r's key with its value and expiry: SET key value [PXAT at], or HSET, RPUSH,
+// SADD, ZADD, … and PEXPIREAT. Snapshots and full resyncs are made of it. It calls full, which may take e.Buf and reset e,
+// between the commands of a large collection; the key must not be looked at before the last of them.
+func EncodeEntry(e *Effects, r store.Ref, full func()) {
+	switch r.Type() {
+	case store.String:
+		e.set(r.Key(), r.Value(), r.ExpireAt())
+		return
+	case store.Hash:
+		p := pieces{e: e, full: full, name: "HSET", key: r.Key()}
+		f := r.Fields()
+		f.Each(func(field, value []byte) bool { p.add(field, value); return true })
+		p.flush()
+	case store.List:
+		p := pieces{e: e, full: full, name: "RPUSH", key: r.Key()}
+		l := r.Elements()
+		l.Each(0, 1, func(_ int, element []byte) bool { p.add(element); return true })
+		p.flush()
+	case store.Set:
+		p := pieces{e: e, full: full, name: "SADD", key: r.Key()}
+		m := r.Members()
+		m.Each(func(member []byte) bool { p.add(member); return true })
+		p.flush()
+	case store.ZSet:
+		p := pieces{e: e, full: full, name: "ZADD", key: r.Key()}
+		z := r.SortedSet()
+		z.Each(0, 1, func(member []byte, score float64) bool {
+			p.add(strconv.AppendFloat(nil, score, 'g', 17, 64), member)
+			return true
+		})
+		p.flush()
+	}
+	if at := r.ExpireAt(); at != 0 {
+		e.expireAt(r.Key(), at)
+	}
+}
+
+// pieces cuts the elements of a collection into commands.
+type pieces struct {
+	e     *Effects
+	full  func()
+	name  string
+	key   []byte
+	items [rewriteItems * 2][]byte
+	n     int // words in items
+	bytes int
+}
+
+// add takes the words of one element, which stay valid until flush.
+func (p *pieces) add(words ...[]byte) {
+	for _, w := range words {
+		p.items[p.n] = w
+		p.n++
+		p.bytes += len(w)
+	}
+	if p.n+len(words) > min(len(p.items), rewriteItems*len(words)) || p.bytes > encodeBytes {
+		p.flush()
+	}
+}
+
+func (p *pieces) flush() {
+	if p.n == 0 {
+		return
+	}
+	args := make([][]byte, 0, p.n+2)
+	args = append(append(args, []byte(p.name), p.key), p.items[:p.n]...)
+	p.e.Command(args...)
+	p.n, p.bytes = 0, 0
+	if len(p.e.Buf) > encodeBytes {
+		p.full()
+	}
 }
 
 func appendSet(b, key, value []byte, expireAt int64) []byte {

@@ -240,11 +240,38 @@ func (h *harness) KeysInSlot(slot uint16, max int) (keys [][]byte) {
 func contents(s *store.Shard) []string {
 	var out []string
 	s.Range(func(r store.Ref) bool {
-		out = append(out, fmt.Sprintf("%q=%q@%d", r.Key(), r.Value(), r.ExpireAt()))
+		out = append(out, fmt.Sprintf("%q=%s@%d", r.Key(), contentsOf(r), r.ExpireAt()))
 		return true
 	})
 	slices.Sort(out)
 	return out
+}
+
+// contentsOf is a value as text, the same for equal values.
+func contentsOf(r store.Ref) string {
+	var out []string
+	switch r.Type() {
+	case store.Hash:
+		f := r.Fields()
+		f.Each(func(field, value []byte) bool { out = append(out, fmt.Sprintf("%q:%q", field, value)); return true })
+		slices.Sort(out)
+	case store.Set:
+		m := r.Members()
+		m.Each(func(member []byte) bool { out = append(out, fmt.Sprintf("%q", member)); return true })
+		slices.Sort(out)
+	case store.ZSet:
+		z := r.SortedSet()
+		z.Each(0, 1, func(member []byte, score float64) bool {
+			out = append(out, fmt.Sprintf("%q:%v", member, score))
+			return true
+		})
+	case store.List:
+		l := r.Elements()
+		l.Each(0, 1, func(_ int, e []byte) bool { out = append(out, fmt.Sprintf("%q", e)); return true })
+	default:
+		return fmt.Sprintf("%q", r.Value())
+	}
+	return fmt.Sprint(r.Type(), out)
 }
 
 // effectsOf is every effect so far, as commands.

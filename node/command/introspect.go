@@ -2,6 +2,7 @@ package command
 
 import (
 	_ "embed"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,7 +17,7 @@ var factsBlob string
 // document is what COMMAND tells about one command or subcommand.
 type document struct{ info, docs value }
 
-// documents is decoded when COMMAND is first asked, by full name.
+// documents is decoded when COMMAND is first asked, by full name; without the commands that nothing is bound to.
 var documents = sync.OnceValue(func() map[string]*document {
 	all := map[string]*document{}
 	for rest := factsBlob; rest != ""; {
@@ -25,8 +26,12 @@ var documents = sync.OnceValue(func() map[string]*document {
 		name, rest = parseValue(rest)
 		d.info, rest = parseValue(rest)
 		d.docs, rest = parseValue(rest)
+		if byName[name.text] == nil {
+			continue
+		}
 		all[name.text] = d
 		docs := d.docs.field("subcommands")
+		d.keepBound(docs)
 		for _, info := range d.info.kids[infoSubcommands].kids {
 			sub := info.kids[0].text
 			all[sub] = &document{info, *docs.field(sub)}
@@ -34,6 +39,23 @@ var documents = sync.OnceValue(func() map[string]*document {
 	}
 	return all
 })
+
+// keepBound drops the subcommands that nothing is bound to; docs is the field subcommands of the documentation, nil if
+// there are none.
+func (d *document) keepBound(docs *value) {
+	subs := &d.info.kids[infoSubcommands]
+	subs.kids = slices.DeleteFunc(subs.kids, func(v value) bool { return byName[v.kids[0].text] == nil })
+	if docs == nil {
+		return
+	}
+	var kept []value
+	for i := 0; i < len(docs.kids); i += 2 {
+		if byName[docs.kids[i].text] != nil {
+			kept = append(kept, docs.kids[i], docs.kids[i+1])
+		}
+	}
+	docs.kids = kept
+}
 
 // The fields of one COMMAND INFO entry.
 const (
@@ -110,7 +132,7 @@ func (c *ConnCtx) commandKeys(withFlags bool) {
 	case s == nil:
 		c.W.Error("ERR Invalid command specified")
 		return
-	case s.FirstKey == 0:
+	case s.FirstKey == 0 && s.keys == nil:
 		c.W.Error("ERR The command has no key arguments")
 		return
 	case !s.CheckArity(len(args)):

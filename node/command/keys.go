@@ -80,9 +80,7 @@ func (c *Ctx) rename(onlyNew bool) {
 			c.W.Int(0)
 			return
 		}
-		r, _ := c.Shard.Peek(from) // looked up again: deleting an expired target ends the first reference
-		copyEntry(c.Shard, r, to)
-		c.Shard.Delete(from)
+		c.Shard.Rename(from, to)
 		c.FX.Command(nameRename, from, to)
 	} else if onlyNew {
 		c.W.Int(0)
@@ -135,8 +133,7 @@ func runCopy(c *Ctx) {
 		c.W.Int(0)
 		return
 	}
-	r, _ := c.Shard.Peek(from)
-	copyEntry(c.Shard, r, to)
+	c.Shard.Copy(from, to)
 	c.FX.Command(nameCopy, from, to, nameReplace)
 	c.W.Int(1)
 }

@@ -14,6 +14,12 @@ type binding struct {
 	merge Merge
 	run   func(*Ctx)
 	conn  func(*ConnCtx)
+	// keys finds the keys where their places depend on other arguments. It finds none in malformed arguments, which run
+	// then refuses.
+	keys func(args [][]byte, dst []int) []int
+	// effect says that the command may be among the effects of a write and is repeated by running it: it depends on
+	// nothing but its arguments and the keys that it names, and answers with no error when it follows the same history.
+	effect bool
 }
 
 // bindings lists every command and subcommand there is, group by group.
@@ -58,9 +64,9 @@ func init() {
 		}
 		s := &Spec{
 			Name: b.name, Arity: f.arity, Flags: f.flags, FirstKey: f.first, LastKey: f.last, KeyStep: f.step,
-			Scope: b.scope, Merge: b.merge,
+			Scope: b.scope, Merge: b.merge, OneKey: f.first > 0 && f.first == f.last && b.keys == nil,
 			Write: f.flags&FlagWrite != 0, DenyOOM: f.flags&FlagDenyOOM != 0,
-			run: b.run, conn: b.conn,
+			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect,
 		}
 		byName[b.name] = s
 		if container, _, sub := strings.Cut(b.name, "|"); sub {
@@ -183,6 +189,9 @@ func ArityError(s *Spec) string {
 
 // Keys appends to dst the indexes of the keys in args, whose arity has been checked.
 func Keys(s *Spec, args [][]byte, dst []int) []int {
+	if s.keys != nil {
+		return s.keys(args, dst)
+	}
 	if s.FirstKey == 0 {
 		return dst
 	}
@@ -194,6 +203,25 @@ func Keys(s *Spec, args [][]byte, dst []int) []int {
 		dst = append(dst, i)
 	}
 	return dst
+}
+
+// countedKeys finds the keys behind their number, which is the argument at place count: EVAL, ZUNION, LMPOP. Those at
+// before, if any, are keys as well: ZUNIONSTORE's destination.
+func countedKeys(count int, before ...int) func(args [][]byte, dst []int) []int {
+	return func(args [][]byte, dst []int) []int {
+		if count >= len(args) {
+			return dst
+		}
+		n, ok := parseInt(args[count])
+		if !ok || n < 0 || n > int64(len(args)-count-1) {
+			return dst
+		}
+		dst = append(dst, before...)
+		for i := range int(n) {
+			dst = append(dst, count+1+i)
+		}
+		return dst
+	}
 }
 
 // cstring is b as C prints it: up to the first NUL, at most max bytes.

@@ -20,6 +20,16 @@ func (r Ref) ExpireAt() int64 { return r.b.expireAt() }
 
 // Encoding returns what OBJECT ENCODING says by the rules of Redis 7: "int", "embstr" or "raw".
 func (r Ref) Encoding() string {
+	switch r.Type() {
+	case List:
+		return "quicklist"
+	case Set, Hash:
+		return "hashtable"
+	case ZSet:
+		return "skiplist"
+	case Stream:
+		return "stream"
+	}
 	v := r.Value()
 	switch {
 	case r.b.raw():

@@ -7,6 +7,7 @@ type Shard struct {
 	slab     slab
 	index    index
 	expiry   expiry
+	objects  objects
 	count    int
 	reported int64 // the part of slab.live that db.used knows of
 	now      int64 // unix ms, as last heard
@@ -70,6 +71,7 @@ func (s *Shard) Set(key, value []byte, expireAt int64) {
 		s.settle()
 		return
 	}
+	s.drop(b)
 	old := at.b.refs[at.i]
 	have, _ := b.shape()
 	moved := have.header() != want.header() || capacityFor(want.size()) != s.slab.capacity(old)
@@ -192,6 +194,7 @@ func (s *Shard) Delete(key []byte) bool {
 	if !ok {
 		return false
 	}
+	s.drop(b)
 	ref := at.b.refs[at.i]
 	if b.flags()&flagTTL != 0 {
 		s.untrack(b.heapPos())
@@ -209,6 +212,7 @@ func (s *Shard) Flush() (n int) {
 	s.resetIndex()
 	s.resetExpiry()
 	s.slab.reset()
+	s.objects = objects{}
 	s.count = 0
 	s.settle()
 	return n
