@@ -106,6 +106,10 @@ type Ctx struct {
 	FX *Effects
 	// Events takes what happened to keys; nil when nobody wants to know.
 	Events *Events
+	// NoBlock says that a command that would wait answers as if it had waited in vain, as in MULTI and in scripts.
+	NoBlock bool
+	// Block is set by a command that wants to wait; the caller clears it before a run.
+	Block Block
 	// RNG serves RANDOMKEY.
 	RNG *rand.Rand
 	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.
