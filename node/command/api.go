@@ -172,6 +172,8 @@ type Server interface {
 	Config() *Config
 	// ResetStats is CONFIG RESETSTAT.
 	ResetStats()
+	// RewriteLog has the append-only directory rewritten soon (BGREWRITEAOF). problem is why not, "" if all is well.
+	RewriteLog() (problem string)
 	// ClusterEnabled says whether the node speaks as part of a cluster (HELLO's mode, SELECT's errors, CLUSTER *).
 	ClusterEnabled() bool
 	// Cluster is the present topology. The caller does not modify it.

@@ -10,6 +10,7 @@ func connCommands() []binding {
 		{name: "auth", conn: runAuth},
 		{name: "select", conn: runSelect},
 		{name: "quit", conn: runQuit},
+		{name: "bgrewriteaof", conn: runRewriteLog},
 		{name: "reset", conn: runReset},
 		{name: "readonly", conn: func(c *ConnCtx) { c.clusterMode(clientReadOnly, 0) }},
 		{name: "readwrite", conn: func(c *ConnCtx) { c.clusterMode(0, clientReadOnly) }},
@@ -181,4 +182,12 @@ func (c *ConnCtx) clusterMode(set, clear uint32) {
 // printable says whether every byte is visible ASCII: names end up in the space-separated lines of CLIENT LIST.
 func printable(b []byte) bool {
 	return strings.IndexFunc(string(b), func(r rune) bool { return r < '!' || r > '~' }) < 0
+}
+
+func runRewriteLog(c *ConnCtx) {
+	if problem := c.Server.RewriteLog(); problem != "" {
+		c.W.Error(problem)
+		return
+	}
+	c.W.SimpleString("Background append only file rewriting started")
 }

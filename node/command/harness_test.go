@@ -215,6 +215,7 @@ func (h *harness) Info(section string, add func(field, value string)) {
 }
 func (h *harness) Config() *Config      { return h.config }
 func (h *harness) ResetStats()          {}
+func (h *harness) RewriteLog() string   { return "" }
 func (h *harness) ClusterEnabled() bool { return h.cluster }
 func (h *harness) Cluster() *ClusterView {
 	if h.view != nil {

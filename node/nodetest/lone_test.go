@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,6 +33,42 @@ func TestLoneNodeKeepsEverythingOverARestart(t *testing.T) {
 			t.Errorf("TTL after the restart: %v, %v", ttl, err)
 		}
 	}
+}
+
+func TestBGREWRITEAOFLeavesTheDataAndNoHistory(t *testing.T) {
+	c := Start(t, 1, nil)
+	n := c.Nodes()[0]
+	ctx, cancel := context.WithTimeout(context.Background(), Patient)
+	defer cancel()
+	field := func(name string) string {
+		info, err := n.Client().InfoMap(ctx, "persistence").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info["Persistence"][name]
+	}
+	keys := n.Fill("k", 500)
+	for range 3 {
+		n.Fill("k", 500)
+	}
+	grown, err := strconv.Atoi(field("aof_current_size"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, err := n.Client().BgRewriteAOF(ctx).Result(); err != nil || said != "Background append only file rewriting started" {
+		t.Fatalf("BGREWRITEAOF: %q, %v", said, err)
+	}
+	for field("aof_rewrites") != "1" {
+		if ctx.Err() != nil {
+			t.Fatal("there was no rewrite")
+		}
+	}
+	if size, _ := strconv.Atoi(field("aof_current_size")); size >= grown {
+		t.Errorf("%d bytes after the rewrite, %d before", size, grown)
+	}
+	n.Stop()
+	c.StartAll()
+	n.Holds(keys)
 }
 
 func TestLoneNodeWithoutPersistenceStartsEmptyAndAtOnce(t *testing.T) {

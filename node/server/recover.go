@@ -95,7 +95,22 @@ func (s *Server) replay(r *restored, rec journal.Record) error {
 	return nil
 }
 
-// rewriteLoop compacts the journal when it has grown enough. It is owned by Run.
+// RewriteLog implements command.Server.
+func (s *Server) RewriteLog() (problem string) {
+	switch {
+	case s.journal == nil:
+		return "ERR this node keeps nothing on disk (persistence.enabled is false): there is no append-only file to rewrite"
+	case s.journal.Stats().Rewriting:
+		return "ERR Background append only file rewriting already in progress"
+	}
+	select {
+	case s.rewrite <- struct{}{}:
+	default: // one is due already
+	}
+	return ""
+}
+
+// rewriteLoop compacts the journal when it has grown enough, or when it was asked to. It is owned by Run.
 func (s *Server) rewriteLoop(ctx context.Context) {
 	t := time.NewTicker(5 * time.Second)
 	defer t.Stop()
@@ -103,10 +118,11 @@ func (s *Server) rewriteLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.rewrite:
 		case <-t.C:
-		}
-		if !s.journal.ShouldRewrite() {
-			continue
+			if !s.journal.ShouldRewrite() {
+				continue
+			}
 		}
 		began := time.Now()
 		if err := s.journal.Rewrite(ctx, s.cutGroup); err != nil && ctx.Err() == nil {

@@ -39,6 +39,7 @@ type Server struct {
 	version string
 
 	journal  *journal.Journal // nil without persistence
+	rewrite  chan struct{}    // asks for a rewrite of the journal
 	db       *store.DB
 	driver   *driver
 	cache    *cache.Cache
@@ -80,7 +81,7 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), built: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), rewrite: make(chan struct{}, 1), built: make(chan struct{})}
 	s.members.Store(&[]member.Member{})
 	if err := s.open(); err != nil {
 		s.close(false)

@@ -38,11 +38,17 @@ func (f *farm) stop() error {
 		_ = p.Process.Signal(syscall.SIGTERM)
 	}
 	for _, p := range f.procs {
-		kill := time.AfterFunc(10*time.Second, func() { _ = p.Process.Kill() })
-		_ = p.Wait() // its exit code says that it was told to end
-		kill.Stop()
+		stop(p)
 	}
 	return os.RemoveAll(f.dir)
+}
+
+// stop ends a server, in 20 s at most.
+func stop(p *exec.Cmd) {
+	_ = p.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(20*time.Second, func() { _ = p.Process.Kill() })
+	_ = p.Wait() // its exit code says that it was told to end
+	kill.Stop()
 }
 
 func (f *farm) start(ctx context.Context, name string, args ...string) (int, error) {
