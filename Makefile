@@ -1,6 +1,6 @@
 # What a newcomer types. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build tools up down env test e2e mutation bench lint vuln clean
+.PHONY: help build tools up down env test e2e mutation faults bench lint vuln clean
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(if $(shell command -v gcc || command -v clang),-race)
@@ -52,10 +52,14 @@ e2e: build tools ## real Pulumi, real nodes, real clients, VMs of both clouds as
 	go test -tags e2e -p 1 -count=1 -timeout 10m $(LAB_E2E_DIRS)
 	go test -tags e2e -count=1 -timeout 15m -v -run '^($(NODE_E2E))$$' $(NODE_E2E_DIRS)
 
-mutation: build tools ## show that the checks of the clouds' tests can fail; about ten minutes for each cloud
+mutation: build tools ## show that the checks of the clouds' tests can fail; about twenty minutes for each cloud
 	scripts/install-test-deps.sh
 	bash -c 'source scripts/pulumi-env.sh && HYPERCACHE_MUTATIONS=1 go test -tags "e2e localonly" -count=1 -timeout 50m -v \
 		-run TestMutations ./infra/e2e'
+
+MINUTES ?= 10
+faults: build ## break a cluster of real processes for MINUTES (10) while clients write, and say what was lost; needs root
+	go run ./scripts/faults -node bin/hypercache -minutes $(MINUTES) $(FAULTS)
 
 bench: build ## compare with redis-server, side by side
 	scripts/bench.sh

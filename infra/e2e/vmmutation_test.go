@@ -35,7 +35,7 @@ type dialect struct {
 	dropRight      func(stage, token string, c *cloud.Call) error // to read the secrets
 }
 
-// mutationVariable has the runs made that show that every check can fail: about ten minutes for each cloud.
+// mutationVariable has the runs made that show that every check can fail: about twenty minutes for each cloud.
 const mutationVariable = "HYPERCACHE_MUTATIONS"
 
 // mutate deploys once for each mutation, in a stack of its own, and wants it found.

@@ -30,7 +30,9 @@ type Options struct {
 	// Samples is how many keys compete for each eviction (5).
 	Samples int
 	Loops   int // event loops of the RESP server; each has a batch of its own
-	Logger  *slog.Logger
+	// Down tells that a node has been silent for so long that it counts as failed. nil: none ever is.
+	Down   func(node string) bool
+	Logger *slog.Logger
 }
 
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
@@ -84,6 +86,11 @@ type view struct {
 	addr    map[string]string // node -> RESP address, for MOVED
 }
 
+// elsewhere tells that a group has a primary, and that it is not this node.
+func (v *view) elsewhere(group uint16, node string) bool {
+	return v.primary[group] != "" && v.primary[group] != node
+}
+
 // round is one event loop's batch, used by that loop alone.
 type round struct {
 	batch    batch
@@ -102,6 +109,9 @@ type round struct {
 func New(opt Options) *Cache {
 	if opt.Wait == 0 {
 		opt.Wait = 5 * time.Second
+	}
+	if opt.Down == nil {
+		opt.Down = func(string) bool { return false }
 	}
 	if opt.Samples <= 0 {
 		opt.Samples = 5 // Redis' maxmemory-samples

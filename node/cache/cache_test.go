@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -416,6 +417,28 @@ func TestLostStreamFailsWritesAndRepeatsReads(t *testing.T) {
 	defer r.mu.Unlock()
 	if r.bytes != 0 || len(r.free) != len(r.pending) {
 		t.Errorf("left: %d bytes, %d of %d free", r.bytes, len(r.free), len(r.pending))
+	}
+}
+
+func TestASilentNodeIsNotWaitedForOnceAnotherIsPrimary(t *testing.T) {
+	var down atomic.Bool
+	c := start(t, 3, setup{wait: time.Hour, down: func(node string) bool { return node == "b" && down.Load() }})
+	owner := func(name string) {
+		c.assign(func(int) string { return name }, func(int) []string { return []string{name} })
+	}
+	owner("b")
+	a, b := c.nodes[0], c.nodes[1]
+	k := c.client(a)
+	far := key(1, 0)
+	k.want("SET "+far+" 1", "OK")
+	b.mute.Store(true)
+	k.send("SET "+far+" 2", "GET "+far)
+	eventually(t, "b has both", func() bool { return b.swallowed.Load() == 2 })
+	owner("c")
+	k.silent("b may answer yet")
+	down.Store(true)
+	if got := k.receive(2); got[0] != errUnknown || got[1] != "nil" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -87,6 +87,7 @@ type setup struct {
 	policy store.Policy
 	disk   bool
 	quiet  bool // Run is not started
+	down   func(node string) bool
 }
 
 func start(t *testing.T, n int, o setup) *cluster {
@@ -100,7 +101,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 	addrs := map[string]string{}
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
-		x.Cache = New(Options{Self: x.id, DB: x.db, Server: noServer{}, Wait: o.wait})
+		x.Cache = New(Options{Self: x.id, DB: x.db, Server: noServer{}, Wait: o.wait, Down: o.down})
 		var restored [ring.Groups]replica.Restored
 		for g := range restored {
 			restored[g].Incarnation = uint64(i + 1)

@@ -65,6 +65,7 @@ type pending struct {
 	serial   uint32 // told apart from an earlier use of the place
 	used     bool
 	write    bool
+	overdue  bool // given up for its deadline
 	group    uint16
 	gen      uint32
 	size     int
@@ -231,14 +232,7 @@ func (c *Cache) Disconnected(s stream) {
 	}
 	r.mu.Unlock()
 	for i := range open {
-		p := &open[i]
-		if p.write {
-			c.Stats.Unanswered.Add(1)
-			p.settled()
-			p.to.fail(errUnknown)
-			continue
-		}
-		c.again(p)
+		c.giveUp(&open[i])
 	}
 }
 
@@ -296,13 +290,21 @@ func (c *Cache) Answered(s stream, typ byte, body []byte) error {
 	return nil
 }
 
-// expirePending fails requests whose answer did not come.
+// expirePending gives up on answers that did not come in time, and on those of a silent node that is not the primary any
+// more: nothing that it may still say counts. What it was asked to write may or may not have happened; reads are asked
+// again, of the new primary.
 func (c *Cache) expirePending(now int64) {
-	for _, r := range *c.remotes.Load() {
+	v := c.view.Load()
+	for node, r := range *c.remotes.Load() {
+		down := c.opt.Down(node)
 		var late []pending
 		r.mu.Lock()
 		for i := range r.pending {
-			if p := &r.pending[i]; p.used && p.deadline+1000 < now {
+			p := &r.pending[i]
+			if !p.used {
+				continue
+			}
+			if p.overdue = p.deadline+1000 < now; p.overdue || down && v.elsewhere(p.group, node) {
 				late = append(late, *p)
 				p.body = nil
 				r.give(uint32(i))
@@ -310,14 +312,23 @@ func (c *Cache) expirePending(now int64) {
 		}
 		r.mu.Unlock()
 		for i := range late {
-			c.Stats.Unanswered.Add(1)
-			late[i].settled()
-			if late[i].write {
-				late[i].to.fail(errUnknown)
-			} else {
-				late[i].to.fail(errNoAnswer)
-			}
+			c.giveUp(&late[i])
 		}
+	}
+}
+
+func (c *Cache) giveUp(p *pending) {
+	switch {
+	case p.write:
+		c.Stats.Unanswered.Add(1)
+		p.settled()
+		p.to.fail(errUnknown)
+	case p.overdue:
+		c.Stats.Unanswered.Add(1)
+		p.settled()
+		p.to.fail(errNoAnswer)
+	default:
+		c.again(p)
 	}
 }
 
