@@ -72,7 +72,7 @@ var rules = map[string]rule{
 	"infra/cloudtest/cloud/shapegen": {internal: []string{"infra/cloudtest/cloud"}},
 	"infra/e2e":                      {internal: []string{"infra/provider/machine", "infra/cloudtest"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
 	"scripts/bench":                  {},
-	"scripts/faults":                  {},
+	"scripts/faults":                 {external: []string{"golang.org/x/sys", "github.com/anishathalye/porcupine"}},
 
 	"configs":  {internal: []string{"node/config"}},
 	"internal": {},
