@@ -4,8 +4,11 @@ package nodetest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,6 +115,48 @@ func TestNoAcknowledgedWriteIsLostWhenNodesAreKilled(t *testing.T) {
 	if total == 0 {
 		t.Error("nothing was written: the run shows nothing")
 	}
+}
+
+// TestAClusterThatIsReadySurvivesTheLossOfItsFounder kills the first leader as soon as all nodes say that they are ready.
+func TestAClusterThatIsReadySurvivesTheLossOfItsFounder(t *testing.T) {
+	redis.SetLogger(silent{})
+	bin := BuildBinary(t)
+	for range 3 {
+		nodes := StartProcesses(t, bin, 3, nil)
+		leader := slices.IndexFunc(nodes, func(p *Process) bool { return p.ID == leaderOf(t, p) })
+		if leader < 0 {
+			t.Fatal("nobody leads the topology")
+		}
+		nodes[leader].Kill()
+		r := redis.NewClient(&redis.Options{Addr: nodes[(leader+1)%3].Addr(), MaxRetries: -1})
+		for i := range 20 {
+			key := fmt.Sprint("k", i)
+			Await(t, func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				return r.Set(ctx, key, key, 0).Err() == nil
+			}, func() string { return "no writes without the founder: " + key })
+		}
+		_ = r.Close()
+		for _, p := range nodes {
+			p.Kill()
+		}
+	}
+}
+
+// leaderOf is who leads the topology in a node's view.
+func leaderOf(t *testing.T, p *Process) string {
+	t.Helper()
+	r, err := http.Get("http://" + p.Config.Network.HTTPAddr() + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	var h struct{ Leader string }
+	if err := json.NewDecoder(r.Body).Decode(&h); err != nil {
+		t.Fatal(err)
+	}
+	return h.Leader
 }
 
 type silent struct{}

@@ -39,6 +39,7 @@ type Server struct {
 	version string
 
 	journal  *journal.Journal // nil without persistence
+	settled  atomic.Bool      // it was ready once: a change of voters later does not take it out of service
 	rewrite  chan struct{}    // asks for a rewrite of the journal
 	db       *store.DB
 	driver   *driver
@@ -394,11 +395,16 @@ func (s *Server) Ready() (bool, []string) {
 		why = append(why, "the node is not a member of the cluster yet")
 	case !p.Assigned:
 		why = append(why, "slots are not assigned yet")
+	case p.Fragile && !s.settled.Load():
+		why = append(why, "the topology could not survive the loss of a node yet: it has fewer than 3 voters")
 	case p.Electing > 0:
 		why = append(why, fmt.Sprintf("%d groups on this node have no primary", p.Electing))
 	}
 	if n, one := s.lagging(); n > 0 && len(why) == 0 {
 		why = append(why, fmt.Sprintf("%d groups on this node do not follow their primary yet (%s)", n, one))
+	}
+	if len(why) == 0 {
+		s.settled.Store(true)
 	}
 	return len(why) == 0, why
 }

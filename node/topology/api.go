@@ -115,8 +115,9 @@ type Timing struct {
 	PrimaryReturn time.Duration
 	// Rebalance is how long membership must be unchanged before data moves. Default 500 ms.
 	Rebalance time.Duration
-	// VoterDelay is how long a node must have been up before it becomes a Raft voter (at bootstrap: at once), and,
-	// tenfold, how long a voter must have been down before another takes its place. Default 2 s.
+	// VoterDelay is how long a node must have been up before it becomes a Raft voter (at once while the loss of a voter
+	// would stop the topology), and, tenfold, how long a voter must have been down before another takes its place.
+	// Default 2 s.
 	VoterDelay time.Duration
 	// AbortAfter is how long a joining replica must have been down before its move is given up. Default 5 s.
 	AbortAfter time.Duration
@@ -158,6 +159,7 @@ type Progress struct {
 	Leader    bool // a Raft leader is known
 	Member    bool // the node is in the state
 	Assigned  bool // all groups have replicas
+	Fragile   bool // the topology could not lose a voter, though it has members enough
 	Electing  int  // groups held by the node that have no primary
 	Moving    int  // groups held by the node whose replicas are changing
 	Primaries int

@@ -258,3 +258,26 @@ func TestVotersAreOddAndSpreadOverZones(t *testing.T) {
 		}
 	}
 }
+
+func TestNewMembersVoteAtOnceWhileNoVoterCanBeSpared(t *testing.T) {
+	for _, c := range []struct{ voters, members, want int }{{1, 3, 3}, {2, 3, 3}, {1, 2, 1}, {3, 5, 3}, {1, 5, 3}} {
+		st, v := scene()
+		st.Members, v.servers = map[string]Member{}, map[string]server{}
+		for i := range c.members {
+			id := fmt.Sprintf("n%02d", i)
+			addMember(st, v, id)
+			if i < c.voters {
+				v.servers[id] = server{voter: true, addr: id}
+			} else {
+				v.since[id] = v.now
+			}
+		}
+		v.self = "n00"
+		if want := wantedVoters(st, v); len(want) < c.want || c.voters == 3 && len(want) != 3 {
+			t.Errorf("%d of %d members vote, and the next ones would be %v", c.voters, c.members, want)
+		}
+		if fragile := c.voters < 3 && c.members >= 3; Fragile(st, v.voters()) != fragile {
+			t.Errorf("%d of %d members vote: fragile is %v", c.voters, c.members, !fragile)
+		}
+	}
+}

@@ -72,18 +72,19 @@ func (a *actions) planVoters(st *State, v *view) {
 }
 
 // wantedVoters chooses the voters: the largest odd number of members up to maxVoters, spread over zones, those who vote
-// already first. A new member has to be up for a while; a voter has to be down for long to lose its place.
+// already first. A new member has to be up for a while, unless the voters there are cannot spare one yet; a voter has to be
+// down for long to lose its place.
 func wantedVoters(st *State, v *view) []string {
 	var candidates []string
 	members := 0
+	urgent := st.Groups[0].Term == 0 || Fragile(st, v.voters())
 	for _, id := range sortedIDs(st.Members) {
 		s, in := v.servers[id]
 		if !in || st.Members[id].Status != Up {
 			continue
 		}
 		members++
-		founding := st.Groups[0].Term == 0
-		if s.voter || !v.down[id] && (founding || v.now.Sub(v.since[id]) >= v.timing.VoterDelay) {
+		if s.voter || !v.down[id] && (urgent || v.now.Sub(v.since[id]) >= v.timing.VoterDelay) {
 			candidates = append(candidates, id)
 		}
 	}
@@ -108,6 +109,26 @@ func wantedVoters(st *State, v *view) []string {
 		candidates = slices.DeleteFunc(candidates, func(id string) bool { return id == best })
 	}
 	return want
+}
+
+// safeVoters is how many voters survive the loss of one.
+const safeVoters = 3
+
+// Fragile tells that the loss of one voter would stop the topology although there are members enough to prevent that: a
+// cluster that was just founded, say.
+func Fragile(st *State, voters int) bool {
+	members := 0
+	for _, m := range st.Members {
+		members += boolInt(m.Status == Up)
+	}
+	return members >= safeVoters && voters < safeVoters
+}
+
+func (v *view) voters() (n int) {
+	for _, s := range v.servers {
+		n += boolInt(s.voter)
+	}
+	return n
 }
 
 func longDown(v *view, id string) int {

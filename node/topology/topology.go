@@ -358,6 +358,10 @@ func (t *Topology) Ready(node string) Progress {
 	st := t.State()
 	m, ok := st.Members[node]
 	p := Progress{Leader: t.Leader() != "", Member: ok && m.Status != Removed, Assigned: true}
+	if servers, ok := t.servers(); ok {
+		v := view{servers: servers}
+		p.Fragile = Fragile(st, v.voters())
+	}
 	for i := range st.Groups {
 		g := &st.Groups[i]
 		p.Assigned = p.Assigned && g.Term > 0
