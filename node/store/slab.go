@@ -276,18 +276,3 @@ func (a *slab) freeBig(i uint32) {
 	a.bigs[i] = big{pages: a.idleBig}
 	a.idleBig = i + 1
 }
-
-// reset gives all blocks back.
-func (a *slab) reset() {
-	for page := range a.pages {
-		if sp := a.spans[page]; a.pages[page] != 0 && sp.back == 0 {
-			a.heap.release(a.pages[page], classPages[sp.class])
-		}
-	}
-	for _, b := range a.bigs {
-		if b.base != 0 {
-			a.heap.release(b.base, int(b.pages))
-		}
-	}
-	*a = slab{heap: a.heap, limit: a.limit}
-}
