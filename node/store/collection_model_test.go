@@ -100,6 +100,12 @@ func (m *collections) hashActions(do map[string]func(*rapid.T)) {
 			set(t, &h, fmt.Sprint("m:", i), strings.Repeat("v", i%50))
 		}
 	}
+	do["hsetLong"] = func(t *rapid.T) {
+		h := m.fields()
+		for i := range rapid.IntRange(1, 40).Draw(t, "n") {
+			set(t, &h, fmt.Sprint("m:", i*7), strings.Repeat("l", rapid.SampledFrom([]int{10, 300, 9000}).Draw(t, "len")))
+		}
+	}
 	do["hsetItself"] = func(t *rapid.T) { // arguments in the shard's own memory
 		h := m.fields()
 		if len(m.hash) > 0 {
@@ -505,6 +511,9 @@ func TestCollectionsBehaveLikeGoContainers(t *testing.T) {
 				if rapid.IntRange(0, 3).Draw(t, "few pages") == 0 {
 					m.s.slab.limit, m.s.parts.limit = 20, 20
 				}
+				if rapid.Bool().Draw(t, "tiny leaves") { // a few hundred units make a deep tree
+					defer tinyLeaves()()
+				}
 				do := map[string]func(*rapid.T){}
 				var same func(*rapid.T)
 				switch kind {
@@ -527,6 +536,21 @@ func TestCollectionsBehaveLikeGoContainers(t *testing.T) {
 				m.emptyOut(t, db)
 			})
 		})
+	}
+}
+
+// tinyLeaves makes leaves and nodes small until the function that it returns is called.
+func tinyLeaves() (restore func()) {
+	all := []*layout{hashLayout, setLayout, scoreLayout, orderLayout, listLayout}
+	var old []layout
+	for _, l := range all {
+		old = append(old, *l)
+		l.bytes, l.units, l.fork = 120, 9, 9
+	}
+	return func() {
+		for i, l := range all {
+			*l = old[i]
+		}
 	}
 }
 

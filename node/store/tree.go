@@ -26,16 +26,17 @@ type layout struct {
 	bytes  int  // of a leaf's units, about
 	units  int  // of a leaf
 	inline int  // bytes of an element; a longer string goes outside
+	fork   int  // branches of a node, up to maxBranches
 	owner  bool // of the blocks that its elements are in
 	hashed bool // ordered by hash; leaves are unordered then
 }
 
 var (
-	hashLayout  = &layout{arity: 2, bytes: 1000, units: 96, inline: 256, owner: true, hashed: true}
-	setLayout   = &layout{arity: 1, bytes: 1000, units: 96, inline: 256, owner: true, hashed: true}
-	scoreLayout = &layout{arity: 2, bytes: 1000, units: 96, inline: 24, owner: true, hashed: true} // member to score
-	orderLayout = &layout{arity: 2, bytes: 1000, units: 96, inline: 24}                            // shares the blocks of the former
-	listLayout  = &layout{arity: 1, bytes: 2000, units: 512, inline: 500, owner: true}
+	hashLayout  = &layout{arity: 2, bytes: 1000, units: 96, inline: 256, fork: maxBranches, owner: true, hashed: true}
+	setLayout   = &layout{arity: 1, bytes: 1000, units: 96, inline: 256, fork: maxBranches, owner: true, hashed: true}
+	scoreLayout = &layout{arity: 2, bytes: 1000, units: 96, inline: 24, fork: maxBranches, owner: true, hashed: true} // member to score
+	orderLayout = &layout{arity: 2, bytes: 1000, units: 96, inline: 24, fork: maxBranches}                            // shares the blocks of the former
+	listLayout  = &layout{arity: 1, bytes: 2000, units: 512, inline: 500, fork: maxBranches, owner: true}
 )
 
 const (
@@ -305,7 +306,7 @@ func (t tree) sprout(p *path, level int, nb branch) {
 	all[st.i].count -= nb.count
 	var fork [maxBranches + 1]branch
 	w := append(append(append(fork[:0], all[:st.i+1]...), nb), all[st.i+1:]...)
-	if len(w) <= maxBranches {
+	if len(w) <= t.l.fork {
 		t.setBranches(p, level-1, w)
 		return
 	}
@@ -373,7 +374,7 @@ func (t tree) unlink(p *path, level, i int) {
 		var fork [maxBranches]branch
 		w := append(append(fork[:0], all[:i]...), all[i+1:]...)
 		t.setBranches(p, level, w)
-		if level > 0 && len(w) < maxBranches/4 {
+		if level > 0 && len(w) < t.l.fork/4 {
 			t.joinNodes(p, level)
 		}
 	}
@@ -429,7 +430,7 @@ func (t tree) joinNodes(p *path, level int) {
 			continue
 		}
 		l, r := t.s.branches(all[left].ref), t.s.branches(all[left+1].ref)
-		if len(l)+len(r) > maxBranches*3/4 {
+		if len(l)+len(r) > t.l.fork*3/4 {
 			continue
 		}
 		var fork [maxBranches]branch
