@@ -245,11 +245,15 @@ func (s *Shard) freeOutside(p []byte) {
 	}
 }
 
-// freeUnits frees the blocks outside that the units of data own.
-func (s *Shard) freeUnits(data []byte) {
+// freeUnits frees the blocks outside that the units of data own and returns their number.
+func (s *Shard) freeUnits(data []byte) (n int) {
 	for off := 0; off < len(data); off += elementSize(data[off:]) {
-		s.freeOutside(data[off:])
+		if data[off] == elemOutside {
+			s.parts.free(outsideRef(data[off:]))
+			n++
+		}
 	}
+	return n
 }
 
 // probe is a string to look for among elements.

@@ -6,6 +6,7 @@ package store
 const (
 	reclaimWithChange = 32 // blocks that a change frees
 	reclaimWithFlush  = 4096
+	pagesCost         = 8 // blocks that giving pages back counts as: the kernel may have to do something
 )
 
 // graveyard is what waits to be freed.
@@ -51,10 +52,10 @@ func (s *Shard) Reclaim(budget int) (more bool) {
 
 func (s *Shard) reclaim(budget int) {
 	g := &s.graves
-	for ; budget > 0 && len(g.trees) > 0; budget-- {
-		s.dig()
+	for budget > 0 && len(g.trees) > 0 {
+		budget -= s.dig()
 	}
-	for ; budget > 0 && len(g.pages) > 0; budget-- {
+	for ; budget > 0 && len(g.pages) > 0; budget -= pagesCost {
 		last := len(g.pages) - 1
 		s.db.heap.release(g.pages[last], 1)
 		g.pages = g.pages[:last]
@@ -78,42 +79,43 @@ func (s *Shard) reclaim(budget int) {
 	}
 }
 
-// dig frees one block of the last grave.
-func (s *Shard) dig() {
+// dig frees one node of the last grave, with what is outside of it, and returns the number of blocks.
+func (s *Shard) dig() (blocks int) {
 	g := &s.graves
 	last := len(g.trees) - 1
 	t := g.trees[last]
 	if t.height == 0 {
 		if t.owner {
 			_, data := s.leaf(t.ref)
-			s.freeUnits(data)
+			blocks = s.freeUnits(data)
 		}
 		s.parts.free(t.ref)
 		g.trees = g.trees[:last]
-		return
+		return blocks + 1
 	}
 	all := s.branches(t.ref)
 	if len(all) == 0 {
 		s.parts.free(t.ref)
 		g.trees = g.trees[:last]
-		return
+		return 1
 	}
 	s.parts.at(t.ref).putU32(0, uint32(len(all)-1))
 	g.trees = append(g.trees, grave{all[len(all)-1].ref, t.height - 1, t.owner})
+	return 1
 }
 
-// releaseSome gives pages back, one for each of budget, and reports whether it is done.
+// releaseSome gives pages back and reports whether it is done.
 func (d *deadSlab) releaseSome(budget *int) bool {
 	for ; d.page < len(d.pages) && *budget > 0; d.page++ {
 		if sp := &d.spans[d.page]; d.pages[d.page] != 0 && sp.back == 0 {
-			*budget--
+			*budget -= pagesCost
 			d.live -= int64(sp.used) * int64(classSize[sp.class])
 			d.heap.release(d.pages[d.page], classPages[sp.class])
 		}
 	}
 	for ; d.big < len(d.bigs) && *budget > 0; d.big++ {
 		if b := d.bigs[d.big]; b.base != 0 {
-			*budget--
+			*budget -= pagesCost
 			d.live -= int64(b.pages) * pageSize
 			d.heap.release(b.base, int(b.pages))
 		}

@@ -38,12 +38,18 @@ func (s *Shard) usage(ref uint32, height int, l *layout) int64 {
 	if height > 1 {
 		step = max(1, len(all)/usageSample)
 	}
-	var sum, looks int64
-	for i := 0; i < len(all); i += step {
-		sum += s.usage(all[i].ref, height-1, l)
-		looks++
+	var sum, seen, units int64
+	for i, b := range all {
+		units += int64(b.count)
+		if i%step == 0 {
+			sum += s.usage(b.ref, height-1, l)
+			seen += int64(b.count)
+		}
 	}
-	return n + sum*int64(len(all))/looks
+	if seen == units {
+		return n + sum
+	}
+	return n + int64(float64(sum)*float64(units)/float64(seen))
 }
 
 func (s *Shard) usageOutside(ref uint32) (n int64) {
