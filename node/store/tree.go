@@ -36,7 +36,7 @@ var (
 	setLayout   = &layout{arity: 1, bytes: 1000, units: 96, inline: 256, fork: maxBranches, owner: true, hashed: true}
 	scoreLayout = &layout{arity: 2, bytes: 1000, units: 96, inline: 24, fork: maxBranches, owner: true, hashed: true} // member to score
 	orderLayout = &layout{arity: 2, bytes: 1000, units: 96, inline: 24, fork: maxBranches}                            // shares the blocks of the former
-	listLayout  = &layout{arity: 1, bytes: 2000, units: 512, inline: 500, fork: maxBranches, owner: true}
+	listLayout  = &layout{arity: 1, bytes: 4088, units: 512, inline: 1000, fork: maxBranches, owner: true}
 )
 
 const (
