@@ -55,8 +55,8 @@ func New(o Options) *DB {
 func (db *DB) Shard(group int) *Shard { return &db.shards[group] }
 
 // Used returns the bytes that the data takes: entries and the parts of collections with their headers and rounding, the
-// index, the expiry heaps, the mappings of big values, and what was deleted and waits for Shard.Reclaim. Free blocks that wait for reuse are not in it; Reserved has them. It lags by up to 4 KiB
-// for each shard.
+// index, the expiry heaps, the mappings of big values, and what was deleted and waits for Shard.Reclaim. Free blocks that
+// wait for reuse are not in it; Reserved has them. It lags by up to 4 KiB for each shard.
 func (db *DB) Used() int64 { return db.used.Load() }
 
 // Reserved returns the bytes of memory that the shards hold, free blocks included.
