@@ -30,7 +30,25 @@ func inspect(s *Shard) error {
 	if err := inspectHeap(s, refs); err != nil {
 		return err
 	}
-	return inspectSlab(s, refs)
+	pages := int64(len(s.expiry.pages)) * pageSize
+	for i := range s.index.segs {
+		if s.index.segs[i].base != 0 {
+			pages += pageSize
+		}
+	}
+	for ref := range refs {
+		if f, _ := s.slab.at(ref).shape(); f.size() > s.slab.capacity(ref) {
+			return fmt.Errorf("entry %x outgrew its block", ref)
+		}
+	}
+	if err := inspectSlab(&s.slab, refs, pages); err != nil {
+		return err
+	}
+	parts, err := inspectCollections(s, refs)
+	if err != nil {
+		return err
+	}
+	return inspectSlab(&s.parts, parts, 0)
 }
 
 func inspectIndex(s *Shard) (map[uint32]bool, error) {
@@ -112,20 +130,12 @@ func inspectHeap(s *Shard, refs map[uint32]bool) error {
 	return nil
 }
 
-func inspectSlab(s *Shard, refs map[uint32]bool) error {
-	a := &s.slab
+// inspectSlab verifies a slab whose blocks in use are refs and that has handed out so many bytes of pages.
+func inspectSlab(a *slab, refs map[uint32]bool, pages int64) error {
 	used := map[uint32]int{}
-	live := int64(len(s.expiry.pages)) * pageSize
-	for i := range s.index.segs {
-		if s.index.segs[i].base != 0 {
-			live += pageSize
-		}
-	}
+	live := pages
 	for ref := range refs {
 		live += int64(a.capacity(ref))
-		if f, _ := a.at(ref).shape(); f.size() > a.capacity(ref) {
-			return fmt.Errorf("entry %x outgrew its block", ref)
-		}
 		if ref&bigBit == 0 {
 			used[a.spanOf(ref)]++
 		}

@@ -1,11 +1,6 @@
 package store
 
-import (
-	"encoding/binary"
-	"math"
-	"math/rand/v2"
-	"slices"
-)
+import "encoding/binary"
 
 // Handles of collections (Fields, Elements, Members, SortedSet) follow one rule: a handle is valid until its shard is changed by
 // anything but the handle's own methods, and what a method returns aliases the shard's memory until the next change,
@@ -26,45 +21,299 @@ func DefaultLimits() Limits {
 	return Limits{HashEntries: 512, HashValue: 64, SetEntries: 512, ZSetEntries: 128, ZSetValue: 64, ListSize: -2}
 }
 
-// objects are the collections of a shard; an entry's value is the index of its object.
-type objects struct {
-	list []any
-	idle []uint32
+// A collection's value in its entry is a byte that says the form, with the flag large if OBJECT ENCODING has left the
+// compact encoding for good, and then
+//
+//	packed  units 2 and the units, without a gap
+//	treed   the heads of its trees: one, two for a sorted set
+//	ints…   integers of 2, 4 or 8 bytes, ascending: sets only
+//
+// What a form costs decides when to leave it, not what is reported.
+const (
+	formPacked = iota
+	formTree
+	formInts16
+	formInts32
+	formInts64
+	formMask  = 0x07
+	flagLarge = 0x80
+
+	packedHeader = 3
+)
+
+// packing says up to where a kind of collection stays packed: few units in many bytes, or many in few.
+type packing struct{ units, bytes, fewBytes int }
+
+var (
+	hashPacking = packing{512, 4 << 10, 4 << 10}
+	setPacking  = packing{128, 4 << 10, 2 << 10}
+	zsetPacking = packing{128, 10 << 10, 2 << 10} // large ones have their members twice
+	listPacking = packing{2048, 4 << 10, 4 << 10}
+)
+
+// most is the size of the largest packing: no longer string is packed.
+const most = 10 << 10
+
+func (k packing) fits(units, bytes int) bool {
+	return bytes <= k.fewBytes || units <= k.units && bytes <= k.bytes
 }
 
-func (o *objects) add(v any) uint32 {
-	if n := len(o.idle); n > 0 {
-		i := o.idle[n-1]
-		o.idle = o.idle[:n-1]
-		o.list[i] = v
-		return i
+// collection is what all handles have in common: the way to the entry.
+type collection struct {
+	s    *Shard
+	at   place
+	hash uint64
+	seen uint64 // s.changes when at was right
+}
+
+// collection returns the way to r's entry.
+func (r Ref) collection() collection {
+	h := r.s.db.hash(r.b.key())
+	at := r.at
+	if at.b == nil {
+		_, at, _ = r.s.find(r.b.key(), h)
 	}
-	o.list = append(o.list, v)
-	return uint32(len(o.list) - 1)
+	return collection{r.s, at, h, r.s.changes}
 }
 
-func (o *objects) remove(i uint32) {
-	o.list[i] = nil
-	o.idle = append(o.idle, i)
-}
-
-// create stores an empty collection under key in place of whatever is there, without an expiry.
-func (s *Shard) create(key []byte, t Type, v any) {
-	var ref [4]byte
-	binary.LittleEndian.PutUint32(ref[:], s.objects.add(v))
-	s.Set(key, ref[:], 0)
-	b, _, _ := s.find(key, s.db.hash(key))
+// build stores value under key as a t, in place of whatever is there, without an expiry.
+func (s *Shard) build(key []byte, t Type, value []byte) collection {
+	s.Set(key, value, 0)
+	h := s.db.hash(key)
+	b, at, _ := s.find(key, h)
 	b.setKind(t, false)
+	return collection{s, at, h, s.changes}
 }
 
-// drop frees what belongs to the entry beyond its block.
-func (s *Shard) drop(b block) {
-	if t := Type(b.flags() & typeMask); t != String && t != None {
-		s.objects.remove(binary.LittleEndian.Uint32(b.value()))
+var emptyPacked = []byte{formPacked, 0, 0}
+
+// ref returns the entry's reference. Should others have changed the shard, it looks for the entry first.
+func (c *collection) ref() uint32 {
+	if c.seen != c.s.changes {
+		c.at = c.s.findHash(c.hash)
+		c.seen = c.s.changes
+	}
+	return c.at.b.refs[c.at.i]
+}
+
+func (c *collection) value() []byte { return c.s.slab.at(c.ref()).value() }
+
+// done ends a change of the collection.
+func (c *collection) done() {
+	if cap(c.s.held) > maxBlock {
+		c.s.held = nil
+	}
+	c.s.settle()
+	c.seen = c.s.changes
+}
+
+// resize gives the value n bytes, keeps those that are in both, and returns it.
+func (c *collection) resize(n int) []byte {
+	s, old := c.s, c.ref()
+	b := s.slab.at(old)
+	have, _ := b.shape()
+	want := have
+	want.vlen = n
+	room, need := s.slab.capacity(old), capacityFor(want.size())
+	if have.header() == want.header() && need <= room && need*4 > room*3 {
+		b.setLens(want)
+		return b.value()
+	}
+	kind := Type(b.flags() & typeMask)
+	nb := s.move(c.at, want, want.size())
+	nb.setKind(kind, false)
+	copy(nb.value(), b.value())
+	s.release(old)
+	return c.value()
+}
+
+// splice replaces del bytes at off of the value by ins, which is not in the slab.
+func (c *collection) splice(off, del int, ins []byte) {
+	v := c.value()
+	n, by := len(v), len(ins)-del
+	if by > 0 {
+		v = c.resize(n + by)
+	}
+	copy(v[off+len(ins):], v[off+del:n])
+	copy(v[off:], ins)
+	if by < 0 {
+		c.resize(n + by)
 	}
 }
 
-func (r Ref) object() any { return r.s.objects.list[binary.LittleEndian.Uint32(r.b.value())] }
+func (c *collection) form() int { return int(c.value()[0] & formMask) }
+
+// replace makes the value form and rest, which is not in the slab. The flag stays.
+func (c *collection) replace(form byte, rest []byte) {
+	v := c.resize(1 + len(rest))
+	v[0] = v[0]&^formMask | form
+	copy(v[1:], rest)
+}
+
+// markLarge notes that the compact encoding has been left.
+func (c *collection) markLarge() { c.value()[0] |= flagLarge }
+
+func (c *collection) large() bool { return c.value()[0]&flagLarge != 0 }
+
+// tree returns the i-th tree of a collection in that form.
+func (c *collection) tree(i int, l *layout) tree {
+	return tree{c.s, c.value()[1+i*treeBytes : 1+(i+1)*treeBytes], l}
+}
+
+// packed returns the units of a collection in that form and their number.
+func (c *collection) packed() (units int, data []byte) {
+	v := c.value()
+	return int(binary.LittleEndian.Uint16(v[1:])), v[packedHeader:]
+}
+
+// splicePacked is splice among the units of the packed form, whose number changes by dn.
+func (c *collection) splicePacked(off, del int, ins []byte, dn int) {
+	c.splice(packedHeader+off, del, ins)
+	v := c.value()[1:]
+	binary.LittleEndian.PutUint16(v, uint16(int(binary.LittleEndian.Uint16(v))+dn))
+}
+
+// count returns the number of units.
+func (c *collection) count() int {
+	v := c.value()
+	switch form := int(v[0] & formMask); form {
+	case formPacked:
+		return int(binary.LittleEndian.Uint16(v[1:]))
+	case formTree:
+		return int(binary.LittleEndian.Uint32(v[5:]))
+	default:
+		return (len(v) - 1) / intWidth(form)
+	}
+}
+
+// each calls fn with the units until it returns false.
+func (c *collection) each(l *layout, fn func(unit []byte) bool) {
+	leaf := func(data []byte) bool {
+		for off := 0; off < len(data); off += unitSize(data[off:], l.arity) {
+			if !fn(data[off:]) {
+				return false
+			}
+		}
+		return true
+	}
+	if c.form() == formTree {
+		c.tree(0, l).each(leaf)
+		return
+	}
+	_, data := c.packed()
+	leaf(data)
+}
+
+// find returns the unit whose first element is text.
+func (c *collection) find(l *layout, text []byte) (unit []byte, ok bool) {
+	if c.form() == formTree {
+		return c.tree(0, l).get(text)
+	}
+	_, data := c.packed()
+	q := c.s.probe(text, most)
+	off, ok := c.s.lookup(data, l.arity, &q)
+	return data[off:], ok
+}
+
+// unit returns unit i, which exists, in the order of each.
+func (c *collection) unit(l *layout, i int) []byte {
+	if c.form() == formTree {
+		t := c.tree(0, l)
+		p, off := t.unit(i)
+		_, data := c.s.leaf(p.leaf)
+		return data[off:]
+	}
+	_, data := c.packed()
+	return data[offsetOf(data, l.arity, i):]
+}
+
+// scan calls fn with about count units from cursor on, with all of them unless they are in a tree.
+func (c *collection) scan(l *layout, cursor uint64, count int, fn func(unit []byte)) (next uint64) {
+	if c.form() == formTree {
+		return c.tree(0, l).scan(cursor, max(count, 1), fn)
+	}
+	c.each(l, func(unit []byte) bool { fn(unit); return true })
+	return 0
+}
+
+// walk calls fn with the units of tree i from index at on, upwards with step 1 and downwards with -1, until it returns
+// false.
+func (c *collection) walk(i int, l *layout, at, step int, fn func(i int, unit []byte) bool) {
+	if at < 0 || at >= c.count() {
+		return
+	}
+	if c.form() != formTree {
+		_, data := c.packed()
+		walkUnits(data, l.arity, at, step, at, fn)
+		return
+	}
+	t := c.tree(i, l)
+	p, in := t.seek(at + 1)
+	for in--; ; {
+		n, data := c.s.leaf(p.leaf)
+		if in < 0 {
+			in = n - 1
+		}
+		if !walkUnits(data, l.arity, in, step, at, fn) {
+			return
+		}
+		if step > 0 {
+			at += n - in
+			in = 0
+		} else {
+			at -= in + 1
+			in = -1
+		}
+		if !t.next(&p, step) {
+			return
+		}
+	}
+}
+
+// walkUnits calls fn with the units of data from unit in on, which it calls at.
+func walkUnits(data []byte, arity, in, step, at int, fn func(i int, unit []byte) bool) bool {
+	if step > 0 {
+		for off := offsetOf(data, arity, in); off < len(data); off += unitSize(data[off:], arity) {
+			if !fn(at, data[off:]) {
+				return false
+			}
+			at++
+		}
+		return true
+	}
+	var buf [512]uint16
+	all := offsets(buf[:0], data, arity)
+	for ; in >= 0; in-- {
+		if !fn(at, data[all[in]:]) {
+			return false
+		}
+		at--
+	}
+	return true
+}
+
+// layouts returns the layouts of the trees of a type.
+func layouts(t Type) []*layout { return layoutsByType[t] }
+
+var layoutsByType = [...][]*layout{
+	List: {listLayout}, Set: {setLayout}, ZSet: {scoreLayout, orderLayout}, Hash: {hashLayout}, Stream: nil,
+}
+
+// drop takes what belongs to the entry beyond its block out of use.
+func (s *Shard) drop(b block) {
+	switch t := Type(b.flags() & typeMask); t {
+	case String, None:
+	case Stream:
+		s.dropObject(b.value())
+	default:
+		if v := b.value(); v[0]&formMask == formTree {
+			for i, l := range layouts(t) {
+				head := tree{s, v[1+i*treeBytes : 1+(i+1)*treeBytes], l}
+				s.bury(head.root(), head.height(), l)
+			}
+		}
+	}
+}
 
 // Rename gives the entry of from, its expiry included, the key to, in place of whatever to holds. It reports whether from
 // exists. Both keys equal is no change.
@@ -73,17 +322,15 @@ func (s *Shard) Rename(from, to []byte) bool {
 	if !ok || string(from) == string(to) {
 		return ok
 	}
-	if r.Type() == String {
-		s.Set(to, r.Value(), r.ExpireAt())
-		return s.Delete(from)
+	t := r.Type()
+	s.Set(to, r.Value(), r.ExpireAt())
+	if t != String {
+		b, _, _ := s.find(to, s.db.hash(to))
+		b.setKind(t, false)
+		b, _, _ = s.find(from, s.db.hash(from))
+		b.setKind(String, false) // nothing beyond its block is its own any more
 	}
-	t, v, at := r.Type(), r.object(), r.ExpireAt()
-	i := binary.LittleEndian.Uint32(r.b.value())
-	s.objects.list[i] = nil // Delete gives the index back, not the object
-	s.Delete(from)
-	s.create(to, t, v)
-	s.SetExpire(to, at)
-	return true
+	return s.Delete(from)
 }
 
 // Copy gives to a copy of the entry of from, its expiry included, in place of whatever to holds. It reports whether from
@@ -93,330 +340,23 @@ func (s *Shard) Copy(from, to []byte) bool {
 	if !ok || string(from) == string(to) {
 		return ok
 	}
-	if r.Type() == String {
-		s.Set(to, r.Value(), r.ExpireAt())
+	t, at := r.Type(), r.ExpireAt()
+	s.Set(to, r.Value(), at)
+	if t == String {
 		return true
 	}
-	t, v, at := r.Type(), r.object().(interface{ clone() any }).clone(), r.ExpireAt()
-	s.create(to, t, v)
-	s.SetExpire(to, at)
+	b, _, _ := s.find(to, s.db.hash(to))
+	b.setKind(t, false)
+	switch v := b.value(); {
+	case t == Stream:
+		s.copyObject(v)
+	case v[0]&formMask == formTree:
+		moved := map[uint32]uint32{}
+		for i, l := range layouts(t) {
+			head := tree{s, v[1+i*treeBytes : 1+(i+1)*treeBytes], l}
+			head.setRoot(s.cloneNode(head.root(), head.height(), l, moved))
+		}
+	}
+	s.settle()
 	return true
-}
-
-type hashObject map[string][]byte
-
-func (o hashObject) clone() any {
-	c := hashObject{}
-	for k, v := range o {
-		c[k] = slices.Clone(v)
-	}
-	return c
-}
-
-// Fields is the value of a key of type Hash.
-type Fields struct{ o hashObject }
-
-// Fields returns the handle of an entry whose Type is Hash.
-func (r Ref) Fields() Fields { return Fields{r.object().(hashObject)} }
-
-// NewHash stores an empty hash under key, in place of whatever is there and without an expiry.
-func (s *Shard) NewHash(key []byte) Fields {
-	o := hashObject{}
-	s.create(key, Hash, o)
-	return Fields{o}
-}
-
-// Len returns the number of fields.
-func (h *Fields) Len() int { return len(h.o) }
-
-// Get returns the value of a field.
-func (h *Fields) Get(field []byte) (value []byte, ok bool) {
-	value, ok = h.o[string(field)]
-	return value, ok
-}
-
-// Set stores a field and reports whether it is new.
-func (h *Fields) Set(field, value []byte) (added bool) {
-	_, have := h.o[string(field)]
-	h.o[string(field)] = append([]byte{}, value...)
-	return !have
-}
-
-// Delete removes a field and reports whether it was there.
-func (h *Fields) Delete(field []byte) bool {
-	_, have := h.o[string(field)]
-	delete(h.o, string(field))
-	return have
-}
-
-// Each calls fn with every field until it returns false. fn must not change the shard.
-func (h *Fields) Each(fn func(field, value []byte) bool) {
-	for _, k := range sortedKeys(h.o) {
-		if !fn([]byte(k), h.o[k]) {
-			return
-		}
-	}
-}
-
-// Scan is Shard.Scan over fields: fields that stay are seen at least once, small hashes whole in one call.
-func (h *Fields) Scan(cursor uint64, count int, fn func(field, value []byte)) (next uint64) {
-	h.Each(func(f, v []byte) bool { fn(f, v); return true })
-	return 0
-}
-
-// Random returns a field, every one with about the same chance. The hash must not be empty.
-func (h *Fields) Random(rng *rand.Rand) (field, value []byte) {
-	keys := sortedKeys(h.o)
-	k := keys[rng.IntN(len(keys))]
-	return []byte(k), h.o[k]
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-type setObject map[string]struct{}
-
-func (o setObject) clone() any {
-	c := setObject{}
-	for k := range o {
-		c[k] = struct{}{}
-	}
-	return c
-}
-
-// Members is the value of a key of type Set.
-type Members struct{ o setObject }
-
-// Members returns the handle of an entry whose Type is Set.
-func (r Ref) Members() Members { return Members{r.object().(setObject)} }
-
-// NewSet stores an empty set under key, in place of whatever is there and without an expiry.
-func (s *Shard) NewSet(key []byte) Members {
-	o := setObject{}
-	s.create(key, Set, o)
-	return Members{o}
-}
-
-// Len returns the number of members.
-func (m *Members) Len() int { return len(m.o) }
-
-// Has reports whether the member is in the set.
-func (m *Members) Has(member []byte) bool {
-	_, ok := m.o[string(member)]
-	return ok
-}
-
-// Add adds a member and reports whether it is new.
-func (m *Members) Add(member []byte) bool {
-	n := len(m.o)
-	m.o[string(member)] = struct{}{}
-	return len(m.o) > n
-}
-
-// Remove removes a member and reports whether it was there.
-func (m *Members) Remove(member []byte) bool {
-	n := len(m.o)
-	delete(m.o, string(member))
-	return len(m.o) < n
-}
-
-// Each calls fn with every member until it returns false. fn must not change the shard.
-func (m *Members) Each(fn func(member []byte) bool) {
-	for _, k := range sortedKeys(m.o) {
-		if !fn([]byte(k)) {
-			return
-		}
-	}
-}
-
-// Scan is Shard.Scan over members: members that stay are seen at least once, small sets whole in one call.
-func (m *Members) Scan(cursor uint64, count int, fn func(member []byte)) (next uint64) {
-	m.Each(func(k []byte) bool { fn(k); return true })
-	return 0
-}
-
-// Random returns a member, every one with about the same chance. The set must not be empty.
-func (m *Members) Random(rng *rand.Rand) []byte {
-	keys := sortedKeys(m.o)
-	return []byte(keys[rng.IntN(len(keys))])
-}
-
-type scored struct {
-	member string
-	score  float64
-}
-
-type zsetObject struct {
-	scores map[string]float64
-	order  []scored
-}
-
-func (o *zsetObject) clone() any {
-	c := &zsetObject{scores: map[string]float64{}, order: slices.Clone(o.order)}
-	for k, v := range o.scores {
-		c.scores[k] = v
-	}
-	return c
-}
-
-// SortedSet is the value of a key of type ZSet: members in order of (score, member), ranks from 0.
-type SortedSet struct{ o *zsetObject }
-
-// SortedSet returns the handle of an entry whose Type is ZSet.
-func (r Ref) SortedSet() SortedSet { return SortedSet{r.object().(*zsetObject)} }
-
-// NewSortedSet stores an empty sorted set under key, in place of whatever is there and without an expiry.
-func (s *Shard) NewSortedSet(key []byte) SortedSet {
-	o := &zsetObject{scores: map[string]float64{}}
-	s.create(key, ZSet, o)
-	return SortedSet{o}
-}
-
-// Len returns the number of members.
-func (z *SortedSet) Len() int { return len(z.o.order) }
-
-// Score returns the score of a member.
-func (z *SortedSet) Score(member []byte) (score float64, ok bool) {
-	score, ok = z.o.scores[string(member)]
-	return score, ok
-}
-
-func (o *zsetObject) at(member string, score float64) int {
-	i, _ := slices.BinarySearchFunc(o.order, scored{member, score}, func(a, b scored) int {
-		switch {
-		case a.score < b.score:
-			return -1
-		case a.score > b.score:
-			return 1
-		case a.member < b.member:
-			return -1
-		case a.member > b.member:
-			return 1
-		}
-		return 0
-	})
-	return i
-}
-
-// Set gives a member its score, which is no NaN, and reports whether the member is new.
-func (z *SortedSet) Set(member []byte, score float64) (added bool) {
-	if math.IsNaN(score) {
-		panic("store: the score is not a number")
-	}
-	had := z.Remove(member)
-	i := z.o.at(string(member), score)
-	z.o.order = slices.Insert(z.o.order, i, scored{string(member), score})
-	z.o.scores[string(member)] = score
-	return !had
-}
-
-// Remove removes a member and reports whether it was there.
-func (z *SortedSet) Remove(member []byte) bool {
-	score, ok := z.o.scores[string(member)]
-	if !ok {
-		return false
-	}
-	i := z.o.at(string(member), score)
-	z.o.order = slices.Delete(z.o.order, i, i+1)
-	delete(z.o.scores, string(member))
-	return true
-}
-
-// Rank returns how many members come before this one.
-func (z *SortedSet) Rank(member []byte) (rank int, ok bool) {
-	score, ok := z.o.scores[string(member)]
-	if !ok {
-		return 0, false
-	}
-	return z.o.at(string(member), score), true
-}
-
-// Search returns how many members before is true for, in O(log n) calls. It must be true for a first part of the order
-// and false for the rest.
-func (z *SortedSet) Search(before func(member []byte, score float64) bool) int {
-	i, _ := slices.BinarySearchFunc(z.o.order, 0, func(e scored, _ int) int {
-		if before([]byte(e.member), e.score) {
-			return -1
-		}
-		return 1
-	})
-	return i
-}
-
-// Each calls fn with the members from rank on, upwards with step 1 and downwards with step -1, until it returns false.
-// fn must not change the shard.
-func (z *SortedSet) Each(rank, step int, fn func(member []byte, score float64) bool) {
-	for i := rank; i >= 0 && i < len(z.o.order); i += step {
-		if e := z.o.order[i]; !fn([]byte(e.member), e.score) {
-			return
-		}
-	}
-}
-
-// Scan is Shard.Scan over members: members that stay are seen at least once, small sets whole in one call.
-func (z *SortedSet) Scan(cursor uint64, count int, fn func(member []byte, score float64)) (next uint64) {
-	z.Each(0, 1, func(m []byte, score float64) bool { fn(m, score); return true })
-	return 0
-}
-
-// Random returns a member, every one with the same chance. The set must not be empty.
-func (z *SortedSet) Random(rng *rand.Rand) (member []byte, score float64) {
-	e := z.o.order[rng.IntN(len(z.o.order))]
-	return []byte(e.member), e.score
-}
-
-type listObject struct{ elements [][]byte }
-
-func (o *listObject) clone() any {
-	c := &listObject{}
-	for _, e := range o.elements {
-		c.elements = append(c.elements, slices.Clone(e))
-	}
-	return c
-}
-
-// Elements is the value of a key of type List, with indexes from 0.
-type Elements struct{ o *listObject }
-
-// Elements returns the handle of an entry whose Type is List.
-func (r Ref) Elements() Elements { return Elements{r.object().(*listObject)} }
-
-// NewList stores an empty list under key, in place of whatever is there and without an expiry.
-func (s *Shard) NewList(key []byte) Elements {
-	o := &listObject{}
-	s.create(key, List, o)
-	return Elements{o}
-}
-
-// Len returns the number of elements.
-func (l *Elements) Len() int { return len(l.o.elements) }
-
-// At returns the element at index i, which is in the list.
-func (l *Elements) At(i int) []byte { return l.o.elements[i] }
-
-// Insert puts an element before index i, 0 to Len.
-func (l *Elements) Insert(i int, element []byte) {
-	l.o.elements = slices.Insert(l.o.elements, i, append([]byte{}, element...))
-}
-
-// Set replaces the element at index i, which is in the list.
-func (l *Elements) Set(i int, element []byte) { l.o.elements[i] = append([]byte{}, element...) }
-
-// Remove removes n elements from index i on, all of which are in the list.
-func (l *Elements) Remove(i, n int) { l.o.elements = slices.Delete(l.o.elements, i, i+n) }
-
-// Each calls fn with the elements from index i on, upwards with step 1 and downwards with step -1, until it returns
-// false. fn must not change the shard.
-func (l *Elements) Each(i, step int, fn func(i int, element []byte) bool) {
-	for ; i >= 0 && i < len(l.o.elements); i += step {
-		if !fn(i, l.o.elements[i]) {
-			return
-		}
-	}
 }

@@ -1,31 +1,36 @@
 package store
 
-import "strconv"
-
 // embstrMax is the longest string that Redis 7 keeps in one allocation with its object header, in bytes.
 const embstrMax = 44
 
-// isCanonicalInt reports whether b is a signed 64-bit integer in the only form that Redis keeps as a number: no plus
-// sign, no leading zero, no "-0".
+// Encoding returns what OBJECT ENCODING says by the rules of Redis 7.0. For a collection that is what DB.SetLimits and
+// its history imply, not the form that it has here.
+func (r Ref) Encoding() string {
+	v := r.Value()
+	switch t := r.Type(); t {
+	case List:
+		return "quicklist"
+	case Stream:
+		return "stream"
+	case Set, Hash, ZSet:
+		return encodings[t][v[0]/flagLarge]
+	}
+	switch {
+	case r.b.raw():
+		return "raw"
+	case isCanonicalInt(v):
+		return "int"
+	case len(v) <= embstrMax:
+		return "embstr"
+	}
+	return "raw"
+}
+
+// encodings are the names of the compact and of the large encoding.
+var encodings = [...][2]string{Set: {"intset", "hashtable"}, Hash: {"listpack", "hashtable"}, ZSet: {"listpack", "skiplist"}}
+
+// isCanonicalInt reports whether Redis keeps b as a number.
 func isCanonicalInt(b []byte) bool {
-	if len(b) == 0 || len(b) > 20 {
-		return false
-	}
-	digits := b
-	if b[0] == '-' {
-		digits = b[1:]
-	}
-	if len(digits) == 0 || digits[0] == '0' && (len(digits) > 1 || b[0] == '-') {
-		return false
-	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	if len(digits) < 19 {
-		return true
-	}
-	_, err := strconv.ParseInt(string(b), 10, 64)
-	return err == nil
+	_, ok := parseInt(b)
+	return ok
 }

@@ -164,10 +164,3 @@ func (s *Shard) Expired(now int64, limit int, fn func(key []byte)) {
 	w := search{s: s, now: now, due: dueOf(now), left: limit, budget: budget, fn: fn}
 	w.visit(0)
 }
-
-func (s *Shard) resetExpiry() {
-	for _, p := range s.expiry.pages {
-		s.slab.givePages(p, 1)
-	}
-	s.expiry = expiry{}
-}

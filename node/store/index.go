@@ -120,6 +120,22 @@ func (x *index) findRef(ref uint32, h uint64) place {
 	panic("store: entry without an index slot")
 }
 
+// findHash returns the place of the entry with hash h, which exists.
+func (s *Shard) findHash(h uint64) place {
+	if s.count > 0 {
+		all := s.index.segmentOf(h).buckets()
+		for n, home := uint(0), uint(h); n < segmentBuckets; n++ {
+			b := &all[(home+n)%segmentBuckets]
+			for i, tag := range b.tags {
+				if tag == tagOf(h) && s.hashOf(b.refs[i]) == h {
+					return place{b, i}
+				}
+			}
+		}
+	}
+	panic("store: a handle is used after its key was deleted")
+}
+
 // put adds an entry that is known to be new to the segment, which has room.
 func (g *segment) put(h uint64, ref uint32) {
 	all := g.buckets()
@@ -307,16 +323,6 @@ func (x *index) halve() {
 
 // hashOf returns the hash of the key of ref's entry.
 func (s *Shard) hashOf(ref uint32) uint64 { return s.db.hash(s.slab.at(ref).key()) }
-
-// resetIndex forgets all entries and gives their pages back.
-func (s *Shard) resetIndex() {
-	for i := range s.index.segs {
-		if g := &s.index.segs[i]; g.base != 0 {
-			s.slab.givePages(g.base, 1)
-		}
-	}
-	s.index = index{}
-}
 
 // Size of the layout that the text above promises.
 var _ = [1]struct{}{}[unsafe.Sizeof(buckets{})-pageSize]

@@ -2,8 +2,9 @@ package store
 
 // Ref is a live entry. It is valid until the next call that changes its shard, and so is what Key and Value return.
 type Ref struct {
-	b block
-	s *Shard
+	b  block
+	s  *Shard
+	at place // zero where it was not at hand
 }
 
 // Key returns the key; it aliases the shard's memory and must not be written to.
@@ -18,43 +19,8 @@ func (r Ref) Type() Type { return Type(r.b.flags() & typeMask) }
 // ExpireAt returns the expiry in unix milliseconds, 0 for none.
 func (r Ref) ExpireAt() int64 { return r.b.expireAt() }
 
-// Encoding returns what OBJECT ENCODING says by the rules of Redis 7: "int", "embstr" or "raw".
-func (r Ref) Encoding() string {
-	switch r.Type() {
-	case List:
-		return "quicklist"
-	case Set, Hash:
-		return "hashtable"
-	case ZSet:
-		return "skiplist"
-	case Stream:
-		return "stream"
-	}
-	v := r.Value()
-	switch {
-	case r.b.raw():
-		return "raw"
-	case isCanonicalInt(v):
-		return "int"
-	case len(v) <= embstrMax:
-		return "embstr"
-	}
-	return "raw"
-}
-
 // IdleSeconds returns the seconds from the last access to now (unix ms). It means nothing under an LFU policy.
 func (r Ref) IdleSeconds(now int64) int64 { return idleMillis(r.b.clock(), now) / 1000 }
 
 // Freq returns the logarithmic access counter, 0 to 255. It means nothing without an LFU policy.
 func (r Ref) Freq() int { return decayed(r.b.clock(), r.s.now) }
-
-// MemoryUsage returns the bytes that the entry takes: its block, its slot of the index at the usual fill and its place
-// in the expiry heap.
-func (r Ref) MemoryUsage() int64 {
-	f, _ := r.b.shape()
-	n := int64(capacityFor(f.size())) + pageSize/segmentMax
-	if f.ttl {
-		n += pageSize / pageItems
-	}
-	return n
-}

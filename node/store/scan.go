@@ -43,7 +43,7 @@ func (s *Shard) scanHome(g *segment, home uint64, fn func(Ref)) (n int) {
 		b := &all[(home+i)%segmentBuckets]
 		for j, tag := range b.tags {
 			if tag != 0 && s.hashOf(b.refs[j])%segmentBuckets == home {
-				fn(Ref{s.slab.at(b.refs[j]), s})
+				fn(Ref{s.slab.at(b.refs[j]), s, place{b, j}})
 				n++
 			}
 		}
@@ -64,7 +64,7 @@ func (s *Shard) Range(fn func(Ref) bool) {
 		all := g.buckets()
 		for bi := range all {
 			for j, tag := range all[bi].tags {
-				if tag != 0 && !fn(Ref{s.slab.at(all[bi].refs[j]), s}) {
+				if tag != 0 && !fn(Ref{s.slab.at(all[bi].refs[j]), s, place{&all[bi], j}}) {
 					return
 				}
 			}
@@ -85,7 +85,7 @@ func (s *Shard) Random(rng *rand.Rand) (Ref, bool) {
 		}
 		b := &g.buckets()[r%segmentBuckets]
 		if i := r >> 6 % bucketSlots; b.tags[i] != 0 {
-			return Ref{s.slab.at(b.refs[i]), s}, true
+			return Ref{s.slab.at(b.refs[i]), s, place{b, int(i)}}, true
 		}
 	}
 	var first Ref // nearly empty after many deletes
@@ -140,7 +140,7 @@ func (s *Shard) EvictionSample(n int, rng *rand.Rand, fn func(r Ref, score uint6
 	}
 }
 
-func (s *Shard) tracked(i int) Ref { return Ref{s.slab.at(s.expiry.item(i).ref), s} }
+func (s *Shard) tracked(i int) Ref { return Ref{b: s.slab.at(s.expiry.item(i).ref), s: s} }
 
 func (s *Shard) score(b block, policy Policy, rng *rand.Rand) uint64 {
 	switch policy {

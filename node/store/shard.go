@@ -4,14 +4,23 @@ package store
 // Keys and values given to it are copied in, and may alias its own memory (Set(key, ref.Value(), 0) is fine).
 type Shard struct {
 	db       *DB
-	slab     slab
+	slab     slab // entries
 	index    index
 	expiry   expiry
-	objects  objects
 	count    int
-	reported int64 // the part of slab.live that db.used knows of
-	now      int64 // unix ms, as last heard
+	reported int64  // the part of Bytes that db.used knows of
+	changes  uint64 // of the shard's memory; tells handles that they are stale
+	now      int64  // unix ms, as last heard
 	dice     uint64
+
+	parts   slab // blocks of collections; nothing moves them
+	graves  graveyard
+	objects objects
+	charged int64 // bytes of objects
+
+	// Buffers of one operation, and texts that were handed out.
+	sought, scratch, held, work, sorted, texts []byte
+	units                                      []hashedUnit
 }
 
 // Len returns the number of entries, expired ones that were not deleted yet included.
@@ -21,7 +30,7 @@ func (s *Shard) Len() int { return s.count }
 func (s *Shard) Expires() int { return s.expiry.n }
 
 // Bytes returns the shard's part of DB.Used, exactly.
-func (s *Shard) Bytes() int64 { return s.slab.live }
+func (s *Shard) Bytes() int64 { return s.slab.live + s.parts.live + s.charged + s.graves.live }
 
 // SetClock tells the time (unix ms) that the following writes count as access. Find and Expired tell it too, so only
 // who writes without ever looking (a replica that applies effects) needs it.
@@ -31,7 +40,7 @@ func (s *Shard) SetClock(now int64) { s.now = now }
 // found; it stays until Delete.
 func (s *Shard) Find(key []byte, now int64) (Ref, bool) {
 	s.now = now
-	b, _, ok := s.find(key, s.db.hash(key))
+	b, where, ok := s.find(key, s.db.hash(key))
 	if !ok {
 		return Ref{}, false
 	}
@@ -39,13 +48,13 @@ func (s *Shard) Find(key []byte, now int64) (Ref, bool) {
 		return Ref{}, false
 	}
 	s.touch(b)
-	return Ref{b, s}, true
+	return Ref{b, s, where}, true
 }
 
 // Peek returns the entry with this key, expired or not, without noting an access.
 func (s *Shard) Peek(key []byte) (Ref, bool) {
-	b, _, ok := s.find(key, s.db.hash(key))
-	return Ref{b, s}, ok
+	b, at, ok := s.find(key, s.db.hash(key))
+	return Ref{b, s, at}, ok
 }
 
 // Touch notes an access to an entry that Peek found.
@@ -206,15 +215,12 @@ func (s *Shard) Delete(key []byte) bool {
 	return true
 }
 
-// Flush removes all entries, gives their memory back and returns their number.
+// Flush removes all entries and returns their number. Of their memory it gives some back; the rest waits for Reclaim.
 func (s *Shard) Flush() (n int) {
 	n = s.count
-	s.resetIndex()
-	s.resetExpiry()
-	s.slab.reset()
-	s.objects = objects{}
-	s.count = 0
-	s.settle()
+	s.buryAll()
+	s.changes++
+	s.Reclaim(reclaimWithFlush)
 	return n
 }
 
@@ -256,6 +262,9 @@ func (s *Shard) release(ref uint32) {
 	class := s.slab.free(ref)
 	if s.count == 0 {
 		s.slab.trim()
+		if !s.graves.pending() {
+			s.parts.trim()
+		}
 		return
 	}
 	if class >= 0 && s.slab.sparse(class) {
@@ -263,12 +272,22 @@ func (s *Shard) release(ref uint32) {
 	}
 }
 
-// settle reports the memory in use to the DB, by pages, so that shards seldom write to the same word.
+// settle ends a change of the shard.
 func (s *Shard) settle() {
-	d := s.slab.live - s.reported
-	if d < pageSize && d > -pageSize && s.slab.live != 0 {
+	s.changes++
+	if s.graves.pending() {
+		s.reclaim(reclaimWithChange)
+	}
+	s.account()
+}
+
+// account reports the memory in use to the DB, by pages, so that shards seldom write to the same word.
+func (s *Shard) account() {
+	n := s.Bytes()
+	d := n - s.reported
+	if d < pageSize && d > -pageSize && n != 0 {
 		return
 	}
 	s.db.used.Add(d)
-	s.reported = s.slab.live
+	s.reported = n
 }

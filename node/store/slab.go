@@ -10,6 +10,7 @@ const (
 	pageUnits = pageSize / unit            // 512
 	maxBlock  = 8192                       // bytes; a larger entry gets pages of its own
 	maxSpan   = 8                          // pages
+	keptBlock = 256                        // bytes; a class of larger blocks keeps no empty span, which few uses would pay for
 	bigBit    = uint32(1) << 31            // of a reference: the rest is an index into slab.bigs
 	maxPages  = uint32(bigBit) / pageUnits // pages that references can name: 16 GiB of blocks in one shard
 )
@@ -161,7 +162,7 @@ func (a *slab) free(ref uint32) int {
 		a.link(c, page)
 	}
 	a.punch(page, ref)
-	if a.spans[page].used == 0 && c.spans > 1 {
+	if a.spans[page].used == 0 && (c.spans > 1 || classSize[cl] > keptBlock) {
 		a.dropSpan(page)
 	}
 	return cl
@@ -275,19 +276,4 @@ func (a *slab) freeBig(i uint32) {
 	a.givePages(a.bigs[i].base, int(a.bigs[i].pages))
 	a.bigs[i] = big{pages: a.idleBig}
 	a.idleBig = i + 1
-}
-
-// reset gives all blocks back.
-func (a *slab) reset() {
-	for page := range a.pages {
-		if sp := a.spans[page]; a.pages[page] != 0 && sp.back == 0 {
-			a.heap.release(a.pages[page], classPages[sp.class])
-		}
-	}
-	for _, b := range a.bigs {
-		if b.base != 0 {
-			a.heap.release(b.base, int(b.pages))
-		}
-	}
-	*a = slab{heap: a.heap, limit: a.limit}
 }

@@ -1,7 +1,7 @@
 package store
 
-// Type is the Redis type of a value. It is kept in the header of every entry; this package builds Strings, and
-// an encoding of another type takes the same value bytes under its own Type.
+// Type is the Redis type of a value. It is kept in the header of every entry; the value of another type than
+// String is in the same place, in this package's own encoding.
 type Type uint8
 
 // The types of Redis, in the order of its object header. An entry's header has three bits for them.
