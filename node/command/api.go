@@ -110,6 +110,8 @@ type Ctx struct {
 	NoBlock bool
 	// Block is set by a command that wants to wait; the caller clears it before a run.
 	Block Block
+	// Waited says that the command asked to wait before and is run again.
+	Waited bool
 	// RNG serves RANDOMKEY.
 	RNG *rand.Rand
 	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.
