@@ -167,6 +167,9 @@ type Server interface {
 	EachClient(yield func(*Client) bool)
 	// KillClient closes another connection soon.
 	KillClient(id uint64)
+	// UnblockClient ends the wait of a client that waits for keys, with an error or as if its time were over, and tells
+	// whether it waited.
+	UnblockClient(id uint64, withError bool) bool
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that
 	// adds nothing prints its heading only, as in Redis.
 	Info(section string, add func(field, value string))

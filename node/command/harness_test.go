@@ -207,6 +207,8 @@ func (h *harness) KillClient(id uint64) {
 	}
 }
 
+func (h *harness) UnblockClient(uint64, bool) bool { return false }
+
 func (h *harness) Info(section string, add func(field, value string)) {
 	if section == "cluster" {
 		enabled := "0"
