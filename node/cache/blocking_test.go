@@ -255,6 +255,8 @@ func TestAWokenReplyWaitsForReplicas(t *testing.T) {
 	// While a replica can't take the records in, nobody hears of them.
 	other := &c.nodes[2].parts[0]
 	other.group.Lock()
+	unlock := sync.OnceFunc(other.group.Unlock)
+	defer unlock()
 	push.send("RPUSH " + l + " 1 2")
 	eventually(t, "three replies are held", func() bool {
 		p.group.Lock()
@@ -263,7 +265,7 @@ func TestAWokenReplyWaitsForReplicas(t *testing.T) {
 	})
 	k.silent("before the replica has it")
 	near.silent("before the replica has it")
-	other.group.Unlock()
+	unlock()
 	k.gets("[" + l + " 1]")
 	near.gets("[" + l + " 2]")
 	push.gets("2")
@@ -296,6 +298,8 @@ func TestWaitsAreBounded(t *testing.T) {
 func TestCommandsThatCannotWaitAnswerAtOnce(t *testing.T) {
 	c := start(t, 2, setup{})
 	c.alone()
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+	defer stop()
 	for _, l := range []string{key(0, 1), key(1, 1)} {
 		for line, want := range map[string]string{
 			"BLPOP " + l + " 0": "*-1\r\n", "BLMPOP 0 1 " + l + " LEFT": "*-1\r\n", "LMPOP 1 " + l + " LEFT": "*-1\r\n",
@@ -304,7 +308,7 @@ func TestCommandsThatCannotWaitAnswerAtOnce(t *testing.T) {
 			for w := range strings.FieldsSeq(line) {
 				args = append(args, []byte(w))
 			}
-			if raw, err := c.nodes[0].Do(context.Background(), args...); string(raw) != want || err != nil {
+			if raw, err := c.nodes[0].Do(ctx, args...); string(raw) != want || err != nil {
 				t.Errorf("%s: %q, %v", line, raw, err)
 			}
 		}
@@ -418,4 +422,39 @@ func TestTheDeadlinesOfForwardedCommandsDoNotEndAWait(t *testing.T) {
 	k.silent("after every deadline")
 	c.client(c.nodes[1]).want("RPUSH "+l+" v", "1")
 	k.gets("[" + l + " v]")
+}
+
+func TestWaitsEndWithoutAPrimaryToo(t *testing.T) {
+	c := start(t, 1, setup{})
+	c.alone()
+	x := c.nodes[0]
+	l := key(0, 1)
+	stays, short, freed, gone := c.block(x, "BLPOP "+l+" 0"), c.block(x, "BLPOP "+l+" 0.3"), c.block(x, "BLPOP "+l+" 0"), c.block(x, "BLPOP "+l+" 0")
+	var list []replica.Assignment
+	var route [ring.Groups]string
+	c.epoch++
+	c.term++
+	for g := range ring.Groups {
+		route[g] = "z"
+		list = append(list, replica.Assignment{Group: uint16(g), Holds: true, Config: replica.Config{
+			Epoch: c.epoch, Term: c.term, Primary: "z", Replicas: []string{"a", "z"},
+		}})
+	}
+	x.driver.Configure(list)
+	x.Route(c.epoch, route, nil)
+	if n := x.sleepers(); n > 0 {
+		t.Errorf("%d still sleep", n)
+	}
+	gone.s.Close()
+	short.gets("nil")
+	if !x.Unblock(freed.s.ID(), true) {
+		t.Error("not unblocked")
+	}
+	freed.gets(errUnblocked)
+	x.blocked(t, 1)
+	c.alone()
+	eventually(t, "it waits again", func() bool { return x.sleepers() == 1 })
+	c.client(x).want("RPUSH "+l+" 1 2", "2")
+	stays.gets("[" + l + " 1]")
+	c.client(x).want("LLEN "+l, "1")
 }

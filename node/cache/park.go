@@ -55,6 +55,16 @@ func (w *waiting) ended(now int64) verdict {
 	return w.to.b.judged()
 }
 
+// finish answers a command whose wait has ended.
+func (w *waiting) finish(v verdict) {
+	proto := 2
+	if w.body[12]&flagRESP3 != 0 {
+		proto = 3
+	}
+	w.left()
+	w.to.reply(v.answer(proto))
+}
+
 // abandon answers a command that will not run.
 func (w *waiting) abandon(msg string) {
 	w.left()
@@ -194,6 +204,7 @@ func (c *Cache) routeParked(r *round, closing bool) {
 	}
 	now := time.Now().UnixMilli()
 	v := c.view.Load()
+	c.endParked(now)
 	for group := range c.park.queues {
 		for {
 			w := c.park.next(group, v, now, closing)
@@ -210,6 +221,28 @@ func (c *Cache) routeParked(r *round, closing bool) {
 		}
 	}
 	c.park.mu.Unlock()
+}
+
+// endParked answers the commands whose wait for keys has ended, wherever they stand. The lock is held, but while they are
+// answered.
+func (c *Cache) endParked(now int64) {
+	p := &c.park
+	var ended []*waiting
+	for group := range p.queues {
+		for _, w := range p.queues[group] {
+			if w.ended(now) != noVerdict {
+				ended = append(ended, w)
+			}
+		}
+	}
+	for _, w := range ended {
+		p.remove(int(w.group), w)
+	}
+	p.mu.Unlock()
+	for _, w := range ended {
+		w.finish(w.ended(now))
+	}
+	p.mu.Lock()
 }
 
 // next is the first of a group's commands that need not wait for an earlier one of its connection. It is called with
@@ -268,8 +301,7 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 		return true
 	}
 	if v := w.ended(now); v != noVerdict {
-		w.left()
-		w.to.reply(v.answer(o.proto))
+		w.finish(v)
 		return true
 	}
 	if w.waited {
