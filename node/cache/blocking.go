@@ -54,7 +54,7 @@ func (v verdict) answer(proto int) []byte {
 // of those who wait.
 type blocking struct {
 	c    *Cache
-	conn *conn // whose command it is; nil for one of another node
+	conn *conn // whose command it is; nil for one of another node, which lists its clients itself
 
 	mu      sync.Mutex
 	verdict verdict
@@ -204,8 +204,6 @@ func (c *Cache) Unblock(id uint64, withError bool) bool {
 	return b.cancel(v)
 }
 
-// A wait at another node.
-
 // cancel tells the node that has a request to end its wait.
 func (r *remote) cancel(at, serial uint32, v verdict) {
 	r.mu.Lock()
@@ -226,7 +224,7 @@ func (r *remote) sendCancel(s stream, at, serial uint32, v verdict) {
 	}
 }
 
-// waiters are the commands of another node that may wait here, by their requests.
+// visitors are the commands of another node that may wait here, by their requests.
 type visitors struct {
 	mu     sync.Mutex
 	byID   map[uint64]*blocking
@@ -302,8 +300,8 @@ func (in *Inbound) sendWaits(id uint64, until, now int64) {
 	in.c.markDirty(in.s)
 }
 
-// remaining is what is left of a wait in ms, 0 if it has no end; deadline is the opposite. Nodes tell each other durations,
-// since their clocks may differ.
+// remaining is what is left of a wait in ms, 0 if it has no end. Nodes tell each other durations, since their clocks may
+// differ.
 func remaining(until, now int64) int64 {
 	if until == 0 {
 		return 0
@@ -311,6 +309,7 @@ func remaining(until, now int64) int64 {
 	return max(until-now, 1)
 }
 
+// deadline is the opposite of remaining.
 func deadline(left, now int64) int64 {
 	if left <= 0 {
 		return 0

@@ -247,7 +247,7 @@ func (l *sleepers) mark(q *keyQueue) {
 	}
 }
 
-// events is where a command tells what it does to keys, nil while nobody wants to know.
+// interested is where a command tells what it does to keys, nil while nobody wants to know.
 func (p *part) interested() *command.Events {
 	if p.sleepers.all.Len() == 0 {
 		return nil
@@ -308,7 +308,8 @@ func (p *part) typeOf(key string) store.Type {
 	return store.None
 }
 
-// rerun runs a sleeper once more. If that is not in vain, its reply goes the way of all replies.
+// rerun runs a sleeper once more. If that is not in vain, its reply goes the way of all replies. Those of other sessions
+// than the round's own must not leave before the round's end, even on an event loop.
 func (c *Cache) rerun(p *part, s *sleeper, now int64, r *round) {
 	w := &p.sleepers.w
 	w.Buf, w.Proto = w.Buf[:0], s.o.proto
