@@ -46,6 +46,9 @@ type Cache struct {
 	view   atomic.Pointer[view]
 	loops  []round
 	park   parking
+	alarms alarms
+	// blocked are the connections whose clients wait for keys.
+	blocked blockedClients
 
 	remotesMu sync.Mutex
 	remotes   atomic.Pointer[map[string]*remote]
@@ -77,6 +80,9 @@ type part struct {
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
 	slotSeq [ring.Slots / ring.Groups]uint64
 	waiting waiters
+	// sleepers are commands that wait for keys; events is what the running one does to keys.
+	sleepers sleepers
+	events   command.Events
 }
 
 // view is the topology as routing needs it.
@@ -130,6 +136,7 @@ func New(opt Options) *Cache {
 		c.parts[i].shard = opt.DB.Shard(i)
 	}
 	c.park.init()
+	c.alarms.kick = make(chan struct{}, 1)
 	return c
 }
 
@@ -278,16 +285,12 @@ func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 	var slot uint16
 	if spec.OneKey {
 		slot = ring.Slot(args[spec.FirstKey])
-	} else if k.keys = command.Keys(spec, args, k.keys[:0]); len(k.keys) == 0 {
-		slot = c.anySlot()
 	} else {
-		for i, at := range k.keys {
-			if s := ring.Slot(args[at]); i == 0 {
-				slot = s
-			} else if s != slot {
-				w.Error(crossSlot)
-				return
-			}
+		var one bool
+		k.keys = command.Keys(spec, args, k.keys[:0])
+		if slot, one = c.oneSlot(args, k.keys); !one {
+			w.Error(crossSlot)
+			return
 		}
 	}
 	o := op{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: w.Proto}
@@ -298,6 +301,20 @@ func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 		}
 	}
 	c.run(k, w, &o)
+}
+
+// oneSlot is the slot of the arguments at the places keys, false if there are several.
+func (c *Cache) oneSlot(args [][]byte, keys []int) (slot uint16, one bool) {
+	if len(keys) == 0 {
+		return c.anySlot(), true
+	}
+	slot = ring.Slot(args[keys[0]])
+	for _, at := range keys[1:] {
+		if ring.Slot(args[at]) != slot {
+			return 0, false
+		}
+	}
+	return slot, true
 }
 
 // anySlot is where a command without keys runs: a script, or what is refused anyway. Here, if this node is primary of
@@ -318,18 +335,25 @@ func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
 	where := later
 	v := c.view.Load()
 	ordered := k.inOrder(v)
+	var b *blocking
+	if blocks(o.spec) {
+		b = &blocking{c: c, conn: k}
+	}
 	switch {
 	case !ordered:
 	case k.inflight.Load() > 0 && v.primary[o.group] != c.opt.Self:
 		// This node may be primary already, before the view says so; what the old one has must not be overtaken.
 		where = elsewhere
 	default:
-		if where = c.exec(o, w, k.now, k.home, origin{s: k.s}); where == done {
+		if where = c.exec(o, w, k.now, k.home, origin{s: k.s, b: b}); where == done {
 			return
 		}
 	}
 	k.order++
-	to := origin{t: k.s.Hold(), conn: k, n: k.order}
+	to := origin{t: k.s.Hold(), conn: k, n: k.order, b: b}
+	if b != nil {
+		k.s.Suspend(b.gone)
+	}
 	if where == elsewhere && c.forward(v, o, to, k.home) {
 		return
 	}

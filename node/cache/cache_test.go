@@ -380,7 +380,7 @@ func TestRefusalsKeepTheirOrder(t *testing.T) {
 	o := op{spec: command.Lookup([]byte("GET")), args: [][]byte{[]byte("GET"), []byte(key(0, 0))}, group: 0, proto: 2}
 	in.waiting[0].Add(1)
 	in.refuse[0].Store(3)
-	if err := in.Frame(frameRequest, appendRequest(nil, &o, 7, 2)); err != nil {
+	if err := in.Frame(frameRequest, appendRequest(nil, &o, 7, 2, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if b.park.count != 1 || len(b.dirty) != 0 {
@@ -616,15 +616,15 @@ func TestLargeRepliesAreRefusedNotSent(t *testing.T) {
 
 func FuzzReadRequest(f *testing.F) {
 	o := op{spec: command.Lookup([]byte("SET")), args: [][]byte{[]byte("SET"), []byte("k"), []byte("v")}, group: 1, slot: 64, proto: 3}
-	f.Add(appendRequest(nil, &o, 7, 9))
+	f.Add(appendRequest(nil, &o, 7, 9, 0))
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var o op
-		id, gen, err := readRequest(b, &o)
+		id, gen, err := readRequest(b, &o, 1)
 		if err != nil {
 			return
 		}
-		if again := appendRequest(nil, &o, id, gen); len(again) != len(b) || o.spec == nil || int(o.group) >= ring.Groups {
+		if again := appendRequest(nil, &o, id, gen, 1); len(again) != len(b) || o.spec == nil || int(o.group) >= ring.Groups {
 			t.Errorf("%q became %q", b, again)
 		}
 	})

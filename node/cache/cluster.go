@@ -274,8 +274,8 @@ func (o once) settle(_ uint64, raw []byte) {
 	}
 }
 
-// Do runs one command as a client's would be, wherever its keys are, and returns the reply in RESP2. It is safe for
-// concurrent use.
+// Do runs one command as a client's would be, wherever its keys are, and returns the reply in RESP2. A command that would
+// wait for its keys answers as if it had waited in vain. It is safe for concurrent use.
 func (c *Cache) Do(ctx context.Context, args ...[]byte) ([]byte, error) {
 	spec, problem := command.Resolve(args)
 	if problem != "" {
@@ -290,12 +290,10 @@ func (c *Cache) Do(ctx context.Context, args ...[]byte) ([]byte, error) {
 	hold := func() origin { return to }
 	switch spec.Scope {
 	case command.ScopeKey:
-		slot := ring.Slot(args[spec.FirstKey])
-		for _, at := range command.Keys(spec, args, nil) {
-			if ring.Slot(args[at]) != slot {
-				c.giveRound(r)
-				return nil, errors.New(crossSlot)
-			}
+		slot, one := c.oneSlot(args, command.Keys(spec, args, nil))
+		if !one {
+			c.giveRound(r)
+			return nil, errors.New(crossSlot)
 		}
 		c.dispatch(answer, []op{{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: 2}}, nil, now, r)
 	case command.ScopeScatter:

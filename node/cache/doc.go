@@ -2,8 +2,8 @@
 //
 // It decides where a command runs: here, under its group's lock; on another node, over a forward stream; on several,
 // with the replies merged; or later, when no primary is known yet. It holds back replies until enough replicas have the
-// write, keeps the order of each connection's commands while primaries move, and runs expiry and eviction, which are
-// the primary's business alone. It refuses commands whose keys lie in different slots where no merge is possible.
+// write, keeps the order of each connection's commands while primaries move, lets commands wait for their keys (BLPOP) and
+// wakes them, and runs expiry and eviction, which are the primary's business alone. It refuses commands whose keys lie in different slots where no merge is possible.
 //
 // What a command does is left to package command, what a record's fate is to package replica, who is primary to
 // package topology.

@@ -22,6 +22,10 @@ type op struct {
 	// deadline (unix ms) is kept over however many attempts a command takes; 0 means a first attempt.
 	deadline int64
 	gen      uint32 // of a request from another node
+	// waited says that the command has waited for its keys already, and does so until (unix ms, 0 for ever); noBlock that
+	// it must not.
+	waited, noBlock bool
+	until           int64
 }
 
 // sink takes the reply of an op that does not come straight from a session.
@@ -37,8 +41,9 @@ type origin struct {
 	t    resp.Ticket
 	sink sink
 	id   uint64
-	conn *conn  // whose order counts, nil if nobody's
-	n    uint64 // the command's place in the order of its connection or stream
+	conn *conn     // whose order counts, nil if nobody's
+	n    uint64    // the command's place in the order of its connection or stream
+	b    *blocking // of a command that may wait
 }
 
 // source is whose commands must keep their order, nil if nobody's do.
@@ -53,6 +58,9 @@ func (o *origin) source() any {
 }
 
 func (o *origin) reply(raw []byte) {
+	if o.b != nil {
+		o.b.end()
+	}
 	if o.sink != nil {
 		o.sink.settle(o.id, raw)
 		return
@@ -90,6 +98,7 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		return done
 	}
 	mark := len(w.Buf)
+	o.noBlock = to.b == nil
 	p.group.Lock()
 	if !p.group.Serving() {
 		where := elsewhere
@@ -105,6 +114,11 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		return done
 	}
 	fx := p.run(o, w, now, r, c.db.Policy())
+	if p.ctx.Block.Asked {
+		c.sleep(p, o, fx, r, to)
+		p.group.Unlock()
+		return done
+	}
 	seq, ok := p.order(o, fx, r)
 	if !ok {
 		p.group.Unlock()
@@ -116,9 +130,11 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	}
 	if p.group.Held(seq) {
 		p.hold(seq, o.spec.Write, to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
+		c.wake(p, &p.events, now, r)
 		p.group.Unlock()
 		return done
 	}
+	c.wake(p, &p.events, now, r)
 	p.group.Unlock()
 	switch {
 	case to.s != nil:
@@ -154,6 +170,7 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 		fx = &p.fx
 	}
 	x := &p.ctx
+	x.Events, x.Block, x.Waited, x.NoBlock = p.interested(), command.Block{}, o.waited, o.noBlock
 	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, now, w, fx, r.rng, policy
 	if o.part {
 		x.RunPart()
@@ -274,6 +291,9 @@ var okReply = []byte("+OK\r\n")
 
 func (p *part) hold(seq uint64, write bool, to origin, reply []byte, deadline int64) {
 	w := waiter{seq: seq, write: write, deadline: deadline, t: to.t, sink: to.sink, id: to.id}
+	if to.b != nil {
+		to.b.end()
+	}
 	switch {
 	case to.s != nil:
 		w.t, w.own = to.s.Hold(), true
@@ -366,10 +386,16 @@ func (c *Cache) Lost(group uint16) {
 		first.fail()
 	}
 	clear(p.slotSeq[:])
+	c.reroute(p)
 }
 
 // Changed implements replica.Machine.
-func (c *Cache) Changed(uint16) { c.park.kick() }
+func (c *Cache) Changed(group uint16) {
+	if p := &c.parts[group]; !p.group.Primary() {
+		c.reroute(p)
+	}
+	c.park.kick()
+}
 
 // expireWaiters fails the replies of a group that have waited too long. The caller holds the group's lock.
 func (c *Cache) expireWaiters(p *part, now int64) {

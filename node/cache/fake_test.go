@@ -177,6 +177,8 @@ func (x *node) handler() peer.Handler {
 				x.driver.Ended(s.Peer.NodeID, s)
 			case s.Outbound:
 				x.Disconnected(s)
+			default:
+				s.User.(*Inbound).Ended()
 			}
 		},
 		Frame: func(s *peer.Stream, typ byte, body []byte) {
@@ -332,7 +334,11 @@ func (k *client) take() {
 	for {
 		out := k.s.Output()
 		if len(out) == 0 {
-			return
+			if !k.s.Stalled() || k.s.Paused() {
+				return
+			}
+			_ = k.s.Resume()
+			continue
 		}
 		k.got = append(k.got, out...)
 		k.s.Sent(len(out))
@@ -408,6 +414,9 @@ func parse(b []byte) (string, int) {
 		return string(b[at : at+n]), at + n + 2
 	case '*':
 		n, _ := strconv.Atoi(line)
+		if n < 0 {
+			return "nil", at
+		}
 		var all []string
 		for range n {
 			e, size := parse(b[at:])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,19 +19,25 @@ import (
 // Frames of a forward stream. The node that dialed sends requests, the other one answers; integers are little-endian.
 //
 //	request: id u64, generation u32, flags u8, group u16, slot u16, argc u32, {length u32, bytes}…
-//	reply:   id u64, status u8, RESP bytes
+//	         with flagWaited, the ms that are left of the wait, i64 (0 for ever), come before the arguments
+//	cancel:  id u64, verdict u8: end the wait of that request
+//	reply:   id u64, status u8, RESP bytes; statusWaits: the ms that are left of the wait, i64, and an answer follows
 const (
 	frameRequest = 1
 	frameReply   = 2
+	frameCancel  = 3
 
 	requestHeader = 8 + 4 + 1 + 2 + 2 + 4
 	replyHeader   = 8 + 1
 
-	flagPart  = 1
-	flagRESP3 = 2
+	flagPart    = 1
+	flagRESP3   = 2
+	flagNoBlock = 4
+	flagWaited  = 8
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
+	statusWaits      = 2 // the command waits for its keys
 )
 
 var errLarge = []byte("-ERR the reply is larger than what one node may send another\r\n")
@@ -44,6 +51,8 @@ const (
 	maxPendingBytes = 128 << 20
 	// maxReplies is how much may wait for a node to take its answers before no more of its requests are executed.
 	maxReplies = 32 << 20
+	// noDeadline is that of requests that wait for their keys: the other node sees to their time.
+	noDeadline = math.MaxInt64 / 2
 )
 
 // remote is the forward stream to one node and what was asked over it.
@@ -72,6 +81,8 @@ type pending struct {
 	deadline int64
 	to       origin
 	body     []byte // the request, kept until answered: a refused one is asked again
+	waited   bool   // the other node said that it waits for its keys
+	until    int64  // unix ms, 0 for ever
 }
 
 func (c *Cache) remote(node string) *remote {
@@ -108,7 +119,8 @@ func (c *Cache) forward(v *view, o *op, to origin, r *round) bool {
 	if p.deadline = o.deadline; p.deadline == 0 {
 		p.deadline = r.now + c.opt.Wait.Milliseconds()
 	}
-	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen)
+	o.noBlock, p.waited, p.until = to.b == nil, o.waited, o.until
+	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen, r.now)
 	buf, ok := rem.stream.Begin(frameRequest)
 	if !ok {
 		rem.give(at)
@@ -117,6 +129,11 @@ func (c *Cache) forward(v *view, o *op, to origin, r *round) bool {
 	p.size = len(p.body)
 	rem.bytes += p.size
 	rem.stream.End(append(buf, p.body...))
+	if to.b != nil {
+		if v := to.b.sent(rem, at, p.serial); v != noVerdict {
+			rem.sendCancel(rem.stream, at, p.serial, v)
+		}
+	}
 	if to.conn != nil {
 		to.conn.inflight.Add(1)
 	}
@@ -147,7 +164,7 @@ func (r *remote) give(at uint32) {
 	r.free = append(r.free, at)
 }
 
-func appendRequest(b []byte, o *op, id uint64, gen uint32) []byte {
+func appendRequest(b []byte, o *op, id uint64, gen uint32, now int64) []byte {
 	var flags byte
 	if o.part {
 		flags |= flagPart
@@ -155,12 +172,21 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32) []byte {
 	if o.proto == 3 {
 		flags |= flagRESP3
 	}
+	if o.noBlock {
+		flags |= flagNoBlock
+	}
+	if o.waited {
+		flags |= flagWaited
+	}
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint32(b, gen)
 	b = append(b, flags)
 	b = binary.LittleEndian.AppendUint16(b, o.group)
 	b = binary.LittleEndian.AppendUint16(b, o.slot)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.args)))
+	if o.waited {
+		b = binary.LittleEndian.AppendUint64(b, uint64(remaining(o.until, now)))
+	}
 	for _, a := range o.args {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(a)))
 		b = append(b, a...)
@@ -169,18 +195,27 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32) []byte {
 }
 
 // readRequest parses a request into o; its arguments alias b.
-func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
+func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) {
 	if len(b) < requestHeader {
 		return 0, 0, errRequest
 	}
 	id, gen = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:])
 	o.part, o.proto = b[12]&flagPart != 0, 2
-	if b[12]&flagRESP3 != 0 {
+	flags := b[12]
+	if flags&flagRESP3 != 0 {
 		o.proto = 3
 	}
+	o.noBlock, o.waited, o.until = flags&flagNoBlock != 0, flags&flagWaited != 0, 0
 	o.group, o.slot = binary.LittleEndian.Uint16(b[13:]), binary.LittleEndian.Uint16(b[15:])
 	n := int(binary.LittleEndian.Uint32(b[17:]))
 	b = b[requestHeader:]
+	if o.waited {
+		if len(b) < 8 {
+			return id, gen, errRequest
+		}
+		o.until = deadline(int64(binary.LittleEndian.Uint64(b)), now)
+		b = b[8:]
+	}
 	o.args = o.args[:0]
 	for range n {
 		if len(b) < 4 || len(b)-4 < int(binary.LittleEndian.Uint32(b)) {
@@ -244,9 +279,16 @@ func (p *pending) settled() {
 
 // again lets a request that was not executed wait for a route.
 func (c *Cache) again(p *pending) {
+	now := time.Now()
 	w := waiting{
-		body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline,
-		after: time.Now().Add(parkRetry / 2).UnixMilli(),
+		body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline, waited: p.waited, until: p.until,
+		after: now.Add(parkRetry / 2).UnixMilli(),
+	}
+	if p.waited {
+		w.deadline = now.Add(c.opt.Wait).UnixMilli() // of its route; it may wait for its keys for longer
+	}
+	if b := p.to.b; b != nil {
+		b.nowhere()
 	}
 	// It is put back before it stops being in flight: what the connection sent later waits for the one or the other.
 	w.entered()
@@ -269,6 +311,19 @@ func (c *Cache) Answered(s stream, typ byte, body []byte) error {
 	if r.stream != s || int(at) >= len(r.pending) || !r.pending[at].used || r.pending[at].serial != uint32(id>>32) {
 		r.mu.Unlock()
 		return nil // given up meanwhile
+	}
+	if body[8] == statusWaits {
+		p := &r.pending[at]
+		b := p.to.b
+		if b == nil || len(body) != replyHeader+8 {
+			r.mu.Unlock()
+			return errRequest
+		}
+		p.waited, p.deadline = true, noDeadline
+		p.until = deadline(int64(binary.LittleEndian.Uint64(body[replyHeader:])), time.Now().UnixMilli())
+		r.mu.Unlock()
+		b.sleepsThere()
+		return nil
 	}
 	p := r.pending[at]
 	refused := body[8] == statusNotPrimary
@@ -346,6 +401,9 @@ type Inbound struct {
 	refuse  [ring.Groups]atomic.Uint32 // requests of older generations than this are refused
 	// waiting counts the requests that wait here until their group may answer.
 	waiting [ring.Groups]atomic.Int32
+	// visitors are the commands that may wait here; visiting counts them.
+	visitors visitors
+	visiting atomic.Int32
 }
 
 // Accept says that another node opened s to forward commands here.
@@ -353,6 +411,9 @@ func (c *Cache) Accept(s stream) *Inbound { return &Inbound{c: c, s: s, round: e
 
 // Frame handles one request.
 func (in *Inbound) Frame(typ byte, body []byte) error {
+	if typ == frameCancel {
+		return in.cancel(body)
+	}
 	if typ != frameRequest {
 		return errRequest
 	}
@@ -361,12 +422,12 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 		in.s.AwaitDrain() // the asking node takes its answers in whether it asks or not, so this ends
 		in.backlog.Store(0)
 	}
-	id, gen, err := readRequest(body, &in.o)
-	if err != nil {
-		return err
-	}
 	if in.now == 0 {
 		in.now = time.Now().UnixMilli()
+	}
+	id, gen, err := readRequest(body, &in.o, in.now)
+	if err != nil {
+		return err
 	}
 	o := &in.o
 	in.c.Stats.Received.Add(1)
@@ -380,6 +441,9 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	in.w.Buf, in.w.Proto = in.w.Buf[:0], o.proto
 	in.order++
 	to, where := origin{sink: in, id: id, n: in.order}, later
+	if blocks(o.spec) && !o.noBlock {
+		to.b = in.begin(id)
+	}
 	if !waits {
 		where = in.c.exec(o, &in.w, in.now, in.round, to)
 	}
@@ -410,6 +474,7 @@ func (in *Inbound) notHere(id uint64, group uint16, gen uint32) {
 func (in *Inbound) settle(id uint64, raw []byte) { in.send(id, statusDone, raw) }
 
 func (in *Inbound) send(id uint64, status byte, raw []byte) {
+	in.forget(id)
 	if len(raw) > peer.MaxBody-replyHeader {
 		raw = errLarge
 	}

@@ -26,6 +26,8 @@ type waiting struct {
 	gen      uint32 // of a request from another node
 	deadline int64  // unix ms
 	after    int64  // unix ms: not before, so that two nodes that disagree don't play ping-pong
+	waited   bool   // it waited for its keys before, and does so until
+	until    int64  // unix ms, 0 for ever
 }
 
 // entered and left count the commands that wait for those who must not overtake them.
@@ -40,6 +42,27 @@ func (w *waiting) count(n int32) {
 	if in, ok := w.to.sink.(*Inbound); ok {
 		in.waiting[w.group].Add(n)
 	}
+}
+
+// ended tells that a command which may wait need not run any more.
+func (w *waiting) ended(now int64) verdict {
+	switch {
+	case w.to.b == nil:
+		return noVerdict
+	case w.waited && w.until != 0 && w.until <= now:
+		return inVain
+	}
+	return w.to.b.judged()
+}
+
+// finish answers a command whose wait has ended.
+func (w *waiting) finish(v verdict) {
+	proto := 2
+	if w.body[12]&flagRESP3 != 0 {
+		proto = 3
+	}
+	w.left()
+	w.to.reply(v.answer(proto))
 }
 
 // abandon answers a command that will not run.
@@ -103,9 +126,10 @@ func (p *parking) putBack(w waiting) bool {
 
 // wait parks an op until its group has a primary, or its time is over.
 func (c *Cache) wait(o *op, to origin) {
+	now := time.Now()
 	w := waiting{
-		body: appendRequest(nil, o, 0, 0), to: to, write: o.spec.Write, group: o.group,
-		gen: o.gen, deadline: time.Now().Add(c.opt.Wait).UnixMilli(),
+		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.spec.Write, group: o.group,
+		gen: o.gen, deadline: now.Add(c.opt.Wait).UnixMilli(), waited: o.waited, until: o.until,
 	}
 	w.entered()
 	c.Stats.Parked.Add(1)
@@ -121,6 +145,8 @@ func (c *Cache) wait(o *op, to origin) {
 func (c *Cache) Run(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	alarm := time.NewTimer(time.Hour)
+	defer alarm.Stop()
 	r := earlyRound()
 	defer c.work.wait()
 	var retry <-chan time.Time // set while commands are parked
@@ -137,12 +163,17 @@ func (c *Cache) Run(ctx context.Context) {
 			c.routeParked(r, false)
 		case <-retry:
 			c.routeParked(r, false)
+		case <-c.alarms.kick:
+		case <-alarm.C:
 		case <-tick.C:
 			now := time.Now().UnixMilli()
 			c.sweep(now, r)
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)
 		}
+		now := time.Now().UnixMilli()
+		c.ring(now)
+		alarm.Reset(c.alarms.next(now))
 		c.endRound(r)
 		if retry = nil; c.park.waiting() {
 			retry = time.After(parkRetry)
@@ -173,6 +204,7 @@ func (c *Cache) routeParked(r *round, closing bool) {
 	}
 	now := time.Now().UnixMilli()
 	v := c.view.Load()
+	c.endParked(now)
 	for group := range c.park.queues {
 		for {
 			w := c.park.next(group, v, now, closing)
@@ -189,6 +221,28 @@ func (c *Cache) routeParked(r *round, closing bool) {
 		}
 	}
 	c.park.mu.Unlock()
+}
+
+// endParked answers the commands whose wait for keys has ended, wherever they stand. The lock is held, but while they are
+// answered.
+func (c *Cache) endParked(now int64) {
+	p := &c.park
+	var ended []*waiting
+	for group := range p.queues {
+		for _, w := range p.queues[group] {
+			if w.ended(now) != noVerdict {
+				ended = append(ended, w)
+			}
+		}
+	}
+	for _, w := range ended {
+		p.remove(int(w.group), w)
+	}
+	p.mu.Unlock()
+	for _, w := range ended {
+		w.finish(w.ended(now))
+	}
+	p.mu.Lock()
 }
 
 // next is the first of a group's commands that need not wait for an earlier one of its connection. It is called with
@@ -242,9 +296,16 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 		return false
 	}
 	var o op
-	if _, _, err := readRequest(w.body, &o); err != nil {
+	if _, _, err := readRequest(w.body, &o, now); err != nil {
 		w.abandon("ERR " + err.Error())
 		return true
+	}
+	if v := w.ended(now); v != noVerdict {
+		w.finish(v)
+		return true
+	}
+	if w.waited {
+		o.waited, o.until = true, w.until
 	}
 	in, _ := w.to.sink.(*Inbound)
 	if in != nil && w.gen < in.refuse[w.group].Load() {

@@ -110,6 +110,8 @@ type Ctx struct {
 	NoBlock bool
 	// Block is set by a command that wants to wait; the caller clears it before a run.
 	Block Block
+	// Waited says that the command asked to wait before and is run again.
+	Waited bool
 	// RNG serves RANDOMKEY.
 	RNG *rand.Rand
 	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.
@@ -165,6 +167,9 @@ type Server interface {
 	EachClient(yield func(*Client) bool)
 	// KillClient closes another connection soon.
 	KillClient(id uint64)
+	// UnblockClient ends the wait of a client that waits for keys, with an error or as if its time were over, and tells
+	// whether it waited.
+	UnblockClient(id uint64, withError bool) bool
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that
 	// adds nothing prints its heading only, as in Redis.
 	Info(section string, add func(field, value string))

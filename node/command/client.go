@@ -30,6 +30,7 @@ const (
 	clientReadOnly
 	clientAsking
 	clientClusterAware
+	clientBlocked
 )
 
 // NewClient describes a new connection: its id, the addresses of both ends, its file descriptor (-1 if it has none),
@@ -65,6 +66,18 @@ func (c *Client) TakeAsking() bool {
 	c.clear(clientAsking)
 	return true
 }
+
+// SetBlocked notes that the connection's command waits for its keys, or does not any more.
+func (c *Client) SetBlocked(on bool) {
+	if on {
+		c.set(clientBlocked)
+	} else {
+		c.clear(clientBlocked)
+	}
+}
+
+// Blocked says whether the connection's command waits for its keys.
+func (c *Client) Blocked() bool { return c.has(clientBlocked) }
 
 // NoTouch says whether reads by this connection leave the access clock alone (CLIENT NO-TOUCH).
 func (c *Client) NoTouch() bool { return c.has(clientNoTouch) }
@@ -102,6 +115,7 @@ func clientCommands() []binding {
 		{name: "client|no-touch", conn: func(c *ConnCtx) { c.toggle(clientNoTouch) }},
 		{name: "client|setinfo", conn: runClientSetInfo},
 		{name: "client|setname", conn: runClientSetName},
+		{name: "client|unblock", conn: runClientUnblock},
 	}
 }
 
@@ -176,7 +190,7 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 	for _, f := range []struct {
 		bit    uint32
 		letter string
-	}{{clientReadOnly, "r"}, {clientNoEvict, "e"}, {clientNoTouch, "T"}} {
+	}{{clientBlocked, "b"}, {clientReadOnly, "r"}, {clientNoEvict, "e"}, {clientNoTouch, "T"}} {
 		if c.has(f.bit) {
 			flags += f.letter
 		}
@@ -260,6 +274,29 @@ func (c *ConnCtx) listClientsByID(args [][]byte) {
 		}
 	}
 	c.W.Verbatim("txt", text)
+}
+
+func runClientUnblock(c *ConnCtx) {
+	if len(c.Args) > 4 {
+		c.W.Error("ERR unknown subcommand or wrong number of arguments for '" + cstring(c.Args[1], 128) + "'. Try CLIENT HELP.")
+		return
+	}
+	withError := false
+	if len(c.Args) == 4 {
+		if withError = option(c.Args[3], "error"); !withError && !option(c.Args[3], "timeout") {
+			c.W.Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+			return
+		}
+	}
+	id, ok := parseInt(c.Args[2])
+	switch {
+	case !ok:
+		c.W.Error(errNotInt)
+	case id > 0 && c.Server.UnblockClient(uint64(id), withError):
+		c.W.Int(1)
+	default:
+		c.W.Int(0)
+	}
 }
 
 // killFilter selects the clients of CLIENT KILL; empty fields match all.
@@ -382,6 +419,8 @@ var clientHelp = []string{
 	"    Assign the name <name> to the current connection.",
 	"SETINFO (LIB-NAME <name>|LIB-VER <version>)",
 	"    Record the client library's name or version for the current connection.",
+	"UNBLOCK <clientid> [TIMEOUT|ERROR]",
+	"    Unblock the specified blocked client.",
 	"NO-EVICT (ON|OFF)",
 	"    Protect current client connection from eviction.",
 	"NO-TOUCH (ON|OFF)",

@@ -227,6 +227,7 @@ func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto 
 	for _, c := range []*oracle.Conn{redis, loaded} {
 		must(c.Do("HELLO", strconv.Itoa(proto)))
 		must(c.Do("FLUSHALL"))
+		must(c.Do("CONFIG", "SET", "hz", "500")) // waits end in time
 	}
 	self.proto = proto
 	requests := make([][][]byte, length)

@@ -173,6 +173,9 @@ func (h *harness) exec(c *testConn, args [][]byte) []byte {
 	} else {
 		ctx.RunPart()
 	}
+	if ctx.Block.Asked {
+		w.NullArray() // nobody else is there to end the wait
+	}
 	if !spec.Write && fx.N > 0 {
 		h.t.Errorf("%q is no write and has effects %q", args, fx.Buf)
 	}
@@ -203,6 +206,8 @@ func (h *harness) KillClient(id uint64) {
 		c.Close()
 	}
 }
+
+func (h *harness) UnblockClient(uint64, bool) bool { return false }
 
 func (h *harness) Info(section string, add func(field, value string)) {
 	if section == "cluster" {
@@ -236,6 +241,8 @@ func (h *harness) KeysInSlot(slot uint16, max int) (keys [][]byte) {
 	})
 	return keys
 }
+
+func (h *harness) writer() *resp.Writer { return &resp.Writer{Proto: 2} }
 
 // contents is a shard as text, in order of key.
 func contents(s *store.Shard) []string {

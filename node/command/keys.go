@@ -82,6 +82,8 @@ func (c *Ctx) rename(onlyNew bool) {
 		}
 		c.Shard.Rename(from, to)
 		c.FX.Command(nameRename, from, to)
+		c.changed(from)
+		c.changed(to)
 	} else if onlyNew {
 		c.W.Int(0)
 		return
@@ -135,6 +137,7 @@ func runCopy(c *Ctx) {
 	}
 	c.Shard.Copy(from, to)
 	c.FX.Command(nameCopy, from, to, nameReplace)
+	c.changed(to)
 	c.W.Int(1)
 }
 

@@ -51,6 +51,8 @@ type Session struct {
 	staged     int    // overlapped: absolute offset up to which staged bytes went to out
 	inCommand  bool
 	holding    bool // the running command took a ticket
+	suspended  bool // no command is executed before every held reply was collected
+	gone       func()
 	start      int  // where the running command's reply begins in w.Buf
 	batch      bool // Command was called since the last BatchEnd
 	stalled    bool // in may hold complete commands
@@ -167,7 +169,7 @@ func (s *Session) Resume() error {
 }
 
 // Stalled reports whether complete commands may be waiting for Resume. No more should be read until they are executed.
-func (s *Session) Stalled() bool { return s.stalled && !s.ending }
+func (s *Session) Stalled() bool { return s.stalled && !s.ending && !s.suspended }
 
 // Paused reports whether too many replies are held or unsent to execute or read anything more.
 func (s *Session) Paused() bool {
@@ -196,6 +198,25 @@ func (s *Session) Finish() {
 	s.last = true
 	if !s.stalled {
 		s.ending = true
+	}
+	s.leave()
+}
+
+// Suspend executes nothing more, the running command's reply being held, until every reply held by now was settled; input
+// is read and kept meanwhile. gone is called by the feeding goroutine, once at most, if the client's input ends before
+// that, or the session does: nobody may be there any more to take the reply.
+func (s *Session) Suspend(gone func()) {
+	if !s.holding {
+		panic("resp: Session.Suspend of a command that is not held")
+	}
+	s.suspended, s.gone = true, gone
+}
+
+// leave tells whoever suspended the session that the client has gone.
+func (s *Session) leave() {
+	if gone := s.gone; gone != nil {
+		s.gone = nil
+		gone()
 	}
 }
 
@@ -253,8 +274,9 @@ func (s *Session) Close() {
 		s.err = ErrKilled
 	}
 	s.in, s.out, s.spare, s.w.Buf, s.sent = nil, nil, nil, nil, 0
-	s.overlapped, s.stalled = false, false
+	s.overlapped, s.stalled, s.suspended = false, false, false
 	s.parser = parser{}
+	s.leave()
 	s.handler.Closed(s)
 }
 
@@ -343,8 +365,9 @@ func (s *Session) run(buf []byte) int {
 		s.handler.BatchEnd(s)
 	}
 	s.parser.trim()
-	if s.last && !s.stalled {
-		s.ending = true
+	if s.last {
+		s.ending = s.ending || !s.stalled
+		s.leave() // what suspended the session after its end was told
 	}
 	if s.Pending() > s.limits.MaxOutputHard {
 		s.fail(ErrOutputLimit)
@@ -357,11 +380,11 @@ func (s *Session) full(stop int) bool {
 	if !s.overlapped {
 		return len(s.w.Buf)-s.sent >= stop
 	}
-	if s.Pending() < stop && s.Held() < s.limits.MaxHeld {
+	if s.Pending() < stop && s.Held() < s.limits.MaxHeld && !s.suspended {
 		return false
 	}
 	s.collect()
-	return s.Pending() >= stop || s.Held() >= s.limits.MaxHeld
+	return s.suspended || s.Pending() >= stop || s.Held() >= s.limits.MaxHeld
 }
 
 func (s *Session) execute(args [][]byte) {
@@ -456,7 +479,7 @@ func (s *Session) collect() {
 
 	s.stage(end)
 	if empty {
-		s.overlapped = false
+		s.overlapped, s.suspended, s.gone = false, false, nil
 		s.spare = emptied(s.w.Buf)
 		s.w.Buf, s.out = s.out, nil
 		return

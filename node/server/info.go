@@ -37,6 +37,9 @@ func (s *Server) EachClient(yield func(*command.Client) bool) {
 	}
 }
 
+// UnblockClient implements command.Server.
+func (s *Server) UnblockClient(id uint64, withError bool) bool { return s.cache.Unblock(id, withError) }
+
 // KillClient implements command.Server.
 func (s *Server) KillClient(id uint64) {
 	s.resp.EachSession(func(x *resp.Session) bool {
@@ -193,7 +196,7 @@ func (s *Server) Info(section string, add func(field, value string)) {
 	case "clients":
 		num("connected_clients", int64(s.resp.Clients()))
 		num("maxclients", int64(s.cfg.Limits.MaxClients))
-		num("blocked_clients", 0)
+		num("blocked_clients", int64(s.cache.Blocked()))
 	case "memory":
 		s.infoMemory(add, num)
 	case "persistence":

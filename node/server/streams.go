@@ -45,6 +45,8 @@ func (s *Server) closed(st *peer.Stream) {
 		s.driver.Ended(st.Peer.NodeID, st)
 	case st.Class == peer.Forward && st.Outbound:
 		s.cache.Disconnected(st)
+	case st.Class == peer.Forward:
+		st.User.(*cache.Inbound).Ended()
 	}
 }
 
