@@ -19,6 +19,23 @@ type Value struct {
 	Stream *StreamValue
 }
 
+// Unique says that no field or member comes twice.
+func (v *Value) Unique() bool {
+	step := 1
+	switch v.Type {
+	case Hash:
+		step = 2
+	case Set, ZSet:
+	default:
+		return true
+	}
+	seen := make(map[string]struct{}, len(v.Items)/step)
+	for i := 0; i < len(v.Items); i += step {
+		seen[string(v.Items[i])] = struct{}{}
+	}
+	return len(seen) == len(v.Items)/step
+}
+
 // StreamValue is a whole stream.
 type StreamValue struct {
 	Entries []StreamEntry
