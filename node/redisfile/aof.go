@@ -230,7 +230,7 @@ func (a *aof) next() ([][]byte, error) {
 	line, err := a.line(true)
 	for err == nil && len(line) > 0 && line[0] == '#' { // a remark
 		if bytes.HasPrefix(line, []byte(ownMark)) {
-			return nil, errOwn
+			return nil, ErrOwn
 		}
 		line, err = a.line(true)
 	}

@@ -15,7 +15,7 @@ func parseManifest(text string) (names []string, err error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, ownMark) {
-			return nil, errOwn
+			return nil, ErrOwn
 		}
 		if line == "" || line[0] == '#' {
 			continue

@@ -119,7 +119,7 @@ func (s *Source) openFile() error {
 		s.db = newDatabases()
 		return nil
 	case strings.HasPrefix(head, ownMark):
-		return fmt.Errorf("%s: %w", s.Path, errOwn)
+		return fmt.Errorf("%s: %w", s.Path, ErrOwn)
 	case head == "":
 		return fmt.Errorf("%s is empty", s.Path)
 	}
@@ -129,7 +129,8 @@ func (s *Source) openFile() error {
 // ownMark begins the annotations in HyperCache's append-only files.
 const ownMark = "#HC:"
 
-var errOwn = errors.New("belongs to a HyperCache data directory: start a node on that directory, and copy its keys with 'hypercache backup'")
+// ErrOwn: the file is one of HyperCache.
+var ErrOwn = errors.New("belongs to a HyperCache data directory: start a node on that directory, and copy its keys with 'hypercache backup'")
 
 func headOf(file string) (string, error) {
 	f, err := os.Open(file)

@@ -206,7 +206,7 @@ func TestManifestsAreReadAsRedisWritesThem(t *testing.T) {
 			t.Errorf("%q: %q", bad, names)
 		}
 	}
-	if _, err := parseManifest("file a seq 1 type i\n#HC:1 manifest 00"); !errors.Is(err, errOwn) {
+	if _, err := parseManifest("file a seq 1 type i\n#HC:1 manifest 00"); !errors.Is(err, ErrOwn) {
 		t.Error(err)
 	}
 }
