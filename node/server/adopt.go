@@ -120,11 +120,12 @@ func (s *Server) takeOver(a adoption, name string) error {
 		return err
 	}
 	err = s.writeJournal(filepath.Join(a.dir, adopting))
-	for i := range ring.Groups {
-		s.db.Shard(i).Flush() // the recovery that follows fills them
-	}
+	s.flush()
 	if err != nil {
 		return fmt.Errorf("write a journal: %w", err)
+	}
+	if err := s.proveJournal(filepath.Join(a.dir, adopting), sum.Total()); err != nil {
+		return fmt.Errorf("read the journal back: %w", err)
 	}
 	if err := a.move(adopting, adopted); err != nil {
 		return err
@@ -165,6 +166,34 @@ func (s *Server) writeJournal(dir string) error {
 		err = s.writeGroup(j, uint16(g))
 	}
 	return errors.Join(err, j.Close(err == nil))
+}
+
+// proveJournal recovers from the journal as the next start would: once the directory is ours there is no way back.
+func (s *Server) proveJournal(dir string, want int) error {
+	defer s.flush() // the recovery that follows fills the store
+	j, err := journal.Open(journal.Options{Dir: dir, Fsync: journal.No, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	r := &restored{}
+	found, err := j.Replay(func(rec journal.Record) error { return s.replay(r, rec) })
+	if err = errors.Join(err, j.Close(err == nil)); err != nil {
+		return err
+	}
+	have := 0
+	for i := range ring.Groups {
+		have += s.db.Shard(i).Len()
+	}
+	if have != want || !found.Voter || len(found.Damaged) > 0 {
+		return fmt.Errorf("it holds %d keys, not %d (complete: %t)", have, want, found.Voter && len(found.Damaged) == 0)
+	}
+	return nil
+}
+
+func (s *Server) flush() {
+	for i := range ring.Groups {
+		s.db.Shard(i).Flush()
+	}
 }
 
 // groupRecord is how many bytes of effects a record of an imported group has, about.

@@ -189,7 +189,7 @@ func TestWhatCannotBeTakenOverIsRefusedAndUntouched(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(joined, "topology"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	for name, tt := range map[string]struct {
+	cases := map[string]struct {
 		dir    string
 		change func(*config.Config)
 		want   string
@@ -202,17 +202,17 @@ func TestWhatCannotBeTakenOverIsRefusedAndUntouched(t *testing.T) {
 		"other databases":  {databases, nil, "hypercache restore --db"},
 		"in a cluster":     {file(whole), seeds, "hypercache restore"},
 		"a cluster's node": {joined, nil, "hypercache restore"},
-	} {
+	}
+	for name, tt := range cases {
 		t.Run(name, func(t *testing.T) {
 			before := tree(t, tt.dir)
-			s, _, err := recovered(t, tt.dir, tt.change)
+			_, _, err := recovered(t, tt.dir, tt.change)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("%v, want %q", err, tt.want)
 			}
 			if after := tree(t, tt.dir); after != before {
 				t.Errorf("changed:\n%.1000s\nbefore\n%.1000s", after, before)
 			}
-			_ = s
 		})
 	}
 }
