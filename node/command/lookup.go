@@ -26,7 +26,8 @@ type binding struct {
 func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
-		stringCommands(), keyCommands(), expireCommands(), scanCommands(), dumpCommands(),
+		dumpCommands(),
+		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
