@@ -36,6 +36,7 @@ var nameRestore, nameAbsTTL = []byte("RESTORE"), []byte("ABSTTL")
 func runDump(c *Ctx) {
 	r, ok := c.Shard.Find(c.Args[1], c.Now)
 	if !ok {
+		c.notify(ClassKeyMiss, "keymiss", c.Args[1])
 		c.W.Null()
 		return
 	}
@@ -99,9 +100,11 @@ func runRestore(c *Ctx) {
 	if !ok {
 		return
 	}
-	if _, taken := c.findWrite(key); taken && !o.replace {
-		c.W.Error(errBusyKey)
-		return
+	if !o.replace {
+		if _, taken := c.findWrite(key); taken {
+			c.W.Error(errBusyKey)
+			return
+		}
 	}
 	at, ok := c.restoreNumber(2, math.MaxInt64, errNegTTL)
 	if !ok {
@@ -149,6 +152,7 @@ func (c *Ctx) restore(key, value []byte, at int64) error {
 		c.Shard.SetExpire(key, at)
 	}
 	c.FX.Command(nameRestore, key, strconv.AppendInt(nil, at, 10), c.Args[3], nameReplace, nameAbsTTL)
+	c.notify(ClassNew, "new", key)
 	c.changed(key)
 	c.notify(ClassGeneric, "restore", key)
 	return nil

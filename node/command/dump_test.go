@@ -183,7 +183,7 @@ func TestRestoreIsHeardOf(t *testing.T) {
 		}
 		return names
 	}
-	if got := fmt.Sprintf("%q", run("RESTORE", "k", "0", payloads()[0])); got != `["" "restore"]` {
+	if got := fmt.Sprintf("%q", run("RESTORE", "k", "0", payloads()[0])); got != `["new" "" "restore"]` {
 		t.Error(got)
 	}
 	if got := fmt.Sprintf("%q", run("RESTORE", "k", "1", payloads()[0], "REPLACE", "ABSTTL")); got != `["" "del"]` {
