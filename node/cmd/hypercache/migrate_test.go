@@ -247,3 +247,18 @@ func TestLargeCollectionsAreWrittenInPieces(t *testing.T) {
 		t.Errorf("after the backup: %.2000s\nwant\n%.2000s", got, want)
 	}
 }
+
+// TestRedisMigratesToANode: MIGRATE on redis-server pipes RESTORE to the other side.
+func TestRedisMigratesToANode(t *testing.T) {
+	do, _ := redis(t, t.TempDir())
+	c := nodetest.Start(t, 1, nil)
+	host, port, _ := strings.Cut(c.Nodes()[0].Config.Network.RESPAddr(), ":")
+	do("SET", "a", "1", "PX", "100000")
+	do("HSET", "h", "f", "v")
+	if got := do("MIGRATE", host, port, "", "0", "10000", "KEYS", "a", "h"); got != "+OK\r\n" || do("DBSIZE") != ":0\r\n" {
+		t.Fatalf("%q, then %q keys are left", got, do("DBSIZE"))
+	}
+	if n := c.Nodes()[0].Keys(); n != 2 {
+		t.Errorf("%d keys arrived", n)
+	}
+}
