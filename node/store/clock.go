@@ -59,7 +59,7 @@ func (s *Shard) roll() float64 {
 // SetIdle makes an entry's last access one of seconds ago. It does nothing under an LFU policy.
 func (s *Shard) SetIdle(r Ref, seconds int64) {
 	if !s.db.Policy().LFU() {
-		ago := min(uint64(seconds), 1<<32) * 1000 >> clockShift
+		ago := (min(uint64(seconds), 1<<32)*1000 + 1<<clockShift - 1) >> clockShift // up: it is read in whole seconds
 		ago = min(ago, clockMask)
 		r.b.setClock((uint32(s.now>>clockShift) - uint32(ago)) & clockMask)
 	}
