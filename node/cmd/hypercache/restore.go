@@ -24,8 +24,10 @@ const (
 	// pieceBytes is the payload from which a collection is written in pieces, of pieceWords words each at most: below
 	// every node's limit of a single value, and no long stop for other clients.
 	pieceBytes = 8 << 20
-	pieceWords = 512
-	retryPause = 200 * time.Millisecond
+	// streamPieceBytes is the same for streams, which go entry by entry then, each with an answer: slowly.
+	streamPieceBytes = 32 << 20
+	pieceWords       = 512
+	retryPause       = 200 * time.Millisecond
 	// reportEvery is how often progress is told.
 	reportEvery = 2 * time.Second
 )
@@ -162,7 +164,7 @@ type restoreCommand struct {
 
 func (w *restoring) add(k *rdb.Key, v *rdb.Value) error {
 	value := v.Append(nil)
-	if len(value) > pieceBytes && v.Type != rdb.String && v.Type != rdb.Stream {
+	if len(value) > pieceBytes && v.Type != rdb.String && (v.Type != rdb.Stream || len(value) > streamPieceBytes) {
 		if err := w.settle(); err != nil {
 			return err
 		}
@@ -245,78 +247,6 @@ func (w *restoring) lost(err error) error {
 		return errors.New("the node closed the connection")
 	}
 	return fmt.Errorf("talk to the node: %w", err)
-}
-
-// pieces writes a collection by several commands. Other clients may see a part of it meanwhile.
-func (w *restoring) pieces(k *rdb.Key, v *rdb.Value) error {
-	key := string(k.Name)
-	if w.replace {
-		if _, err := w.patient("DEL", key); err != nil {
-			return fmt.Errorf("key %.100q: %w", k.Name, err)
-		}
-	} else if r, err := w.patient("EXISTS", key); err != nil || r.n > 0 {
-		if err == nil {
-			w.report.Existing++
-		}
-		return err
-	}
-	for _, words := range pieceCommands(key, v) {
-		if _, err := w.patient(words...); err != nil {
-			return fmt.Errorf("key %.100q: %w", k.Name, err)
-		}
-	}
-	if k.ExpireAt != 0 {
-		if _, err := w.patient("PEXPIREAT", key, strconv.FormatInt(k.ExpireAt, 10)); err != nil {
-			return fmt.Errorf("key %.100q: %w", k.Name, err)
-		}
-	}
-	w.report.Written++
-	return nil
-}
-
-// patient asks until the answer is final. Only RPUSH may not be repeated when it may have taken effect.
-func (w *restoring) patient(words ...string) (reply, error) {
-	for deadline := time.Now().Add(w.flags.timeout); ; {
-		r, err := w.conn.ask(words...)
-		if r.err == "" && err != nil {
-			err = w.lost(err)
-		}
-		if err == nil || !passing(r.err) || time.Now().After(deadline) || words[0] == "RPUSH" && strings.HasPrefix(r.err, "NOREPLICAS ") {
-			return r, err
-		}
-		if err := pause(w.ctx, retryPause); err != nil {
-			return r, err
-		}
-	}
-}
-
-// pieceCommands are the commands that build a collection.
-func pieceCommands(key string, v *rdb.Value) (commands [][]string) {
-	name := map[rdb.Type]string{rdb.List: "RPUSH", rdb.Set: "SADD", rdb.Hash: "HSET", rdb.ZSet: "ZADD"}[v.Type]
-	words, size := []string{name, key}, 0
-	flush := func() {
-		if len(words) > 2 {
-			commands = append(commands, words)
-		}
-		words, size = []string{name, key}, 0
-	}
-	for i := 0; i < len(v.Items); i++ {
-		if v.Scores != nil {
-			words = append(words, strconv.FormatFloat(v.Scores[i], 'g', 17, 64))
-		}
-		words = append(words, string(v.Items[i]))
-		size += len(v.Items[i])
-		if v.Type == rdb.Hash {
-			i++
-			words = append(words, string(v.Items[i]))
-			size += len(v.Items[i])
-		}
-		if len(words) >= pieceWords || size > pieceBytes/8 {
-			flush()
-		}
-	}
-	flush()
-	return commands
 }
 
 func pause(ctx context.Context, d time.Duration) error {
