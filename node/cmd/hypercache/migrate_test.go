@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +15,9 @@ import (
 
 	"hypercache/node/command/golden"
 	"hypercache/node/command/golden/oracle"
+	"hypercache/node/config"
 	"hypercache/node/nodetest"
+	"hypercache/node/rdb"
 )
 
 // redis runs redis-server in dir; do runs a command that must not fail.
@@ -171,6 +176,32 @@ func TestRestoreWritesNothingOfAFileThatIsNotWhole(t *testing.T) {
 	}
 	if keys := n.Keys(); keys != 1 {
 		t.Errorf("%d keys after -db=3", keys)
+	}
+}
+
+func TestAValueThatIsTooLongIsNamed(t *testing.T) {
+	c := nodetest.Start(t, 1, func(f *config.Config) { f.Cache.MaxValueBytes = 1 << 20 })
+	file := filepath.Join(t.TempDir(), "dump.rdb")
+	var b bytes.Buffer
+	w := rdb.NewWriter(&b)
+	long := make([]byte, 1<<20+1)
+	_, _ = rand.Read(long)
+	for _, key := range []string{"fits", "long"} {
+		if key == "fits" {
+			long = long[:1<<20-64]
+		} else {
+			long = long[:1<<20+1]
+		}
+		if err := w.Entry([]byte(key), 0, rdb.AppendString(nil, long)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), os.WriteFile(file, b.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := fixture{}.run("restore", file, "-addr="+c.Nodes()[0].Config.Network.RESPAddr())
+	if r.code != 1 || !strings.Contains(r.errOut, `key "long": its value is longer than the node takes`) {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -27,7 +27,9 @@ const (
 	// streamPieceBytes is the same for streams, which go entry by entry then, each with an answer: slowly.
 	streamPieceBytes = 32 << 20
 	pieceWords       = 512
-	retryPause       = 200 * time.Millisecond
+	// payloadRest is more than what a payload has besides a value's own bytes.
+	payloadRest = 64
+	retryPause  = 200 * time.Millisecond
 	// reportEvery is how often progress is told.
 	reportEvery = 2 * time.Second
 )
@@ -106,6 +108,7 @@ func (p *program) restoreFile(ctx context.Context, file string, r *redisFlags, d
 		return report, err
 	}
 	defer func() { w.conn.close() }()
+	w.limit = w.askLimit()
 	done = p.progress(func() string { return "restored " + share(src.Progress()) })
 	defer done()
 	if err := src.Each(ctx, db, now, w.add); err != nil {
@@ -154,6 +157,7 @@ type restoring struct {
 	report  *restoreReport
 	window  []restoreCommand
 	bytes   int
+	limit   int // bytes of one value
 }
 
 // restoreCommand is RESTORE with its arguments.
@@ -162,9 +166,33 @@ type restoreCommand struct {
 	tried bool // and it is not known whether it took effect
 }
 
+// askLimit is the length of the longest value that the node takes.
+func (w *restoring) askLimit() int {
+	const usual = 64 << 20
+	r, err := w.conn.ask("CONFIG", "GET", "proto-max-bulk-len")
+	if err != nil || len(r.list) != 2 {
+		return usual
+	}
+	n, err := strconv.Atoi(string(r.list[1].text))
+	if err != nil || n <= 0 {
+		return usual
+	}
+	return n - payloadRest
+}
+
 func (w *restoring) add(k *rdb.Key, v *rdb.Value) error {
 	value := v.Append(nil)
-	if len(value) > pieceBytes && v.Type != rdb.String && (v.Type != rdb.Stream || len(value) > streamPieceBytes) {
+	whole := min(w.limit/2, pieceBytes)
+	switch v.Type {
+	case rdb.String:
+		whole = w.limit
+	case rdb.Stream:
+		whole = min(w.limit/2, streamPieceBytes)
+	}
+	if len(value) > whole {
+		if v.Type == rdb.String {
+			return fmt.Errorf("key %.100q: its value is longer than the node takes, %d bytes (cache.max_value_bytes)", k.Name, w.limit)
+		}
 		if err := w.settle(); err != nil {
 			return err
 		}
