@@ -1,6 +1,7 @@
 package redisfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -198,18 +199,21 @@ func (s *Source) Check(ctx context.Context, now int64) (*Summary, error) {
 func expired(k *rdb.Key, now int64) bool { return k.ExpireAt != 0 && k.ExpireAt <= now }
 
 // Each calls fn with every key of a database that has not expired by now. Call Check first. fn may keep the value, not the
-// key.
+// key; its error is returned as it is.
 func (s *Source) Each(ctx context.Context, db uint64, now int64, fn func(k *rdb.Key, v *rdb.Value) error) error {
 	if s.db != nil {
 		return s.db.each(ctx, db, now, fn)
 	}
 	s.done.Store(0)
-	return s.readRDB(ctx, newSummary(), func(in uint64, k *rdb.Key, v *rdb.Value) error {
+	var refused error
+	err := s.readRDB(ctx, newSummary(), func(in uint64, k *rdb.Key, v *rdb.Value) error {
 		if in != db || expired(k, now) {
 			return nil
 		}
-		return fn(k, v)
+		refused = fn(k, v)
+		return refused
 	})
+	return cmp.Or(refused, err)
 }
 
 // open returns a file as a reader that counts, and ends with ctx.

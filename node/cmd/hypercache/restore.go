@@ -27,8 +27,8 @@ const (
 	// streamPieceBytes is the same for streams, which go entry by entry then, each with an answer: slowly.
 	streamPieceBytes = 32 << 20
 	pieceWords       = 512
-	// payloadRest is more than what a payload has besides a value's own bytes.
-	payloadRest = 64
+	// payloadRest is what a payload has besides the value.
+	payloadRest = 10
 	retryPause  = 200 * time.Millisecond
 	// reportEvery is how often progress is told.
 	reportEvery = 2 * time.Second
