@@ -136,6 +136,21 @@ func TestWhatCannotBeReadIsNamed(t *testing.T) {
 	}
 }
 
+func TestAZiplistWhoseLengthsDoNotFitIsRefused(t *testing.T) {
+	whole := ziplistOf("a", "b", "300")
+	for i := range whole[:len(whole)-1] {
+		if i >= 4 && i < 8 || i >= 12 && whole[i] >= 'a' && whole[i] <= 'b' || i == len(whole)-2 || i == len(whole)-3 {
+			continue // the offset of the last element, which is not used, and the elements themselves
+		}
+		b := bytes.Clone(whole)
+		b[i]++
+		value := appendString([]byte{typeListZiplist}, b)
+		if err := ReadValue(value, &Collector{}); err == nil {
+			t.Errorf("byte %d: no error", i)
+		}
+	}
+}
+
 // TestMemoryGrowsWithTheFileNotWithItsClaims: lengths of gigabytes with nothing behind them.
 func TestMemoryGrowsWithTheFileNotWithItsClaims(t *testing.T) {
 	huge := "\x80\x1f\xff\xff\xff"

@@ -90,6 +90,13 @@ func fill(r *redis, rng *rand.Rand) []string {
 	}
 	add("list-many", 70000, func(i int) []string { return []string{strconv.Itoa(i)} }, "RPUSH") // more than a listpack counts
 	r.do("RPUSH", "list-large", long, strings.Repeat(long, 20), "", "1", strings.Repeat("y", 20000))
+	for _, n := range []int{63, 64, 124, 125, 126, 4095, 4096, 16376, 16377, 16378, 16379, 2097145, 2097146, 2097147} { // edges of a listpack's lengths
+		r.do("RPUSH", "list-edges", strings.Repeat("e", n))
+	}
+	for _, n := range []string{"127", "128", "-1", "4095", "4096", "-4096", "-4097", "32767", "-32768", "32768", "8388607", "-8388608", "8388608",
+		"2147483647", "-2147483648", "2147483648", "-9223372036854775808"} { // and of its integers
+		r.do("RPUSH", "list-edges", n)
+	}
 	r.do("HSET", "hash-large", "f", long, long, "v", "", "")
 	r.do("SADD", "set-large", long, "", "1")
 	r.do("ZADD", "zset-large", "1", long, "2", "")

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -281,6 +283,38 @@ func TestLargeCollectionsAreWrittenInPieces(t *testing.T) {
 	do, _ = redis(t, filepath.Dir(saved))
 	if got := redisState(do) + streams(do); got != want {
 		t.Errorf("after the backup: %.2000s\nwant\n%.2000s", got, want)
+	}
+}
+
+// TestAKeyThatScanNamesTwiceIsSavedOnce: redis-server refuses a file with a key twice.
+func TestAKeyThatScanNamesTwiceIsSavedOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := string(rdb.Seal(rdb.AppendString(nil, []byte("v")), 0))
+	answers := map[string]string{
+		"DBSIZE": ":2\r\n", "PEXPIRETIME": ":-1\r\n", "DUMP": fmt.Sprintf("$%d\r\n%s\r\n", len(payload), payload),
+		"SCAN": "*2\r\n$1\r\n0\r\n*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\na\r\n",
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close() //nolint:errcheck // only a test's
+		for words := bufio.NewScanner(c); words.Scan(); {
+			if a := answers[words.Text()]; a != "" {
+				_, _ = c.Write([]byte(a))
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	file := filepath.Join(t.TempDir(), "dump.rdb")
+	if r := (fixture{}).run("backup", "-addr="+l.Addr().String(), file); r.code != 0 || !strings.Contains(r.out, "2 keys") {
+		t.Errorf("%+v", r)
 	}
 }
 
