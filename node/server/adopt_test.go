@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"hypercache/node/command"
 	"hypercache/node/command/golden/oracle"
 	"hypercache/node/config"
+	"hypercache/node/rdb"
 	"hypercache/node/ring"
 	"hypercache/node/store"
 )
@@ -189,6 +191,16 @@ func TestWhatCannotBeTakenOverIsRefusedAndUntouched(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(joined, "topology"), 0o750); err != nil {
 		t.Fatal(err)
 	}
+	var twice bytes.Buffer
+	w := rdb.NewWriter(&twice)
+	for range 2 {
+		if err := w.Entry([]byte("k"), 0, rdb.AppendString(nil, []byte("v"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	cases := map[string]struct {
 		dir    string
 		change func(*config.Config)
@@ -197,6 +209,7 @@ func TestWhatCannotBeTakenOverIsRefusedAndUntouched(t *testing.T) {
 		"truncated":        {file(whole[:len(whole)-9]), nil, "dump.rdb: offset"},
 		"flipped":          {file(flipped), nil, "dump.rdb: offset"},
 		"foreign":          {file([]byte("hello")), nil, "is neither"},
+		"a key twice":      {file(twice.Bytes()), nil, "holds 1 keys, not 2"},
 		"torn commands":    {aofDir, nil, "ends in the middle of a command"},
 		"two of them":      {both, nil, "dump.rdb and appendonlydir"},
 		"other databases":  {databases, nil, "hypercache restore --db"},

@@ -362,7 +362,21 @@ func TestBackupGoesOnOneByOneWhenANodeHangsUp(t *testing.T) {
 	})
 	file := filepath.Join(t.TempDir(), "dump.rdb")
 	if r := (fixture{}).run("backup", addr, file); r.code != 0 || !strings.Contains(r.out, "2 keys, 2 with a time to live") {
-		t.Errorf("%+v, %d dumps", r, dumps)
+		t.Fatalf("%+v, %d dumps", r, dumps)
+	}
+	saved, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer saved.Close() //nolint:errcheck // only read
+	c := &rdb.Collector{Done: func(k *rdb.Key, _ *rdb.Value) error {
+		if k.ExpireAt != 99999999999999 {
+			t.Errorf("%s expires at %d", k.Name, k.ExpireAt)
+		}
+		return nil
+	}}
+	if err := rdb.NewReader(saved).Read(c); err != nil {
+		t.Error(err)
 	}
 }
 
