@@ -26,6 +26,7 @@ type binding struct {
 func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
+		dumpCommands(),
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		listCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
@@ -43,6 +44,7 @@ const tableBits = 9
 type slot struct {
 	lo, hi uint64
 	n      int
+	dash   bool // in the name
 	spec   *Spec
 }
 
@@ -87,7 +89,7 @@ func insert(s *Spec) {
 	for table[i].spec != nil {
 		i = (i + 1) & (1<<tableBits - 1)
 	}
-	table[i] = slot{lo, hi, len(s.Name), s}
+	table[i] = slot{lo, hi, len(s.Name), strings.Contains(s.Name, "-"), s}
 }
 
 // Lookup finds a command by its name in any case, nil if there is none. It does not allocate.
@@ -101,14 +103,15 @@ func Lookup(name []byte) *Spec {
 		if e.spec == nil {
 			return nil
 		}
-		if e.lo == lo && e.hi == hi && e.n == len(name) {
+		if e.lo == lo && e.hi == hi && e.n == len(name) && (!e.dash || equalFold(name, e.spec.Name)) {
 			return e.spec
 		}
 	}
 }
 
 // fold packs a name of 1 to 16 bytes into two words, all of its bytes in at least one, with bit 5 set in each. That
-// lowers ASCII letters, and no byte but a letter turns into one, so equal words of equal length are equal names.
+// lowers ASCII letters, and no byte but a letter turns into one, so equal words of equal length are equal names; but a
+// carriage return turns into a dash, the only other character in names.
 func fold(name []byte) (lo, hi uint64) {
 	const lower8, lower4 = 0x2020202020202020, 0x20202020
 	n := len(name)

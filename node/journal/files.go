@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strconv"
@@ -37,6 +38,9 @@ type dir struct {
 	salt uint64
 	seal seal
 }
+
+// Lock takes the lock of a data directory that is no journal yet; Open takes the same. The directory exists.
+func Lock(dir string) (io.Closer, error) { return vfs.OS{}.Lock(path.Join(dir, lockName)) }
 
 func (d *dir) aof(name string) string { return path.Join(d.root, aofDir, name) }
 

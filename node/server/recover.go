@@ -32,6 +32,9 @@ func (s *Server) recover() (*restored, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.adopt(); err != nil {
+		return nil, err
+	}
 	percent := s.cfg.Persistence.RewritePercentage
 	if percent == 0 {
 		percent = -1 // 0 means never here, the default there

@@ -55,3 +55,19 @@ func (s *Shard) roll() float64 {
 	s.dice ^= s.dice << 17
 	return float64(s.dice>>11) / (1 << 53)
 }
+
+// SetIdle makes an entry's last access one of seconds ago. It does nothing under an LFU policy.
+func (s *Shard) SetIdle(r Ref, seconds int64) {
+	if !s.db.Policy().LFU() {
+		ago := (min(uint64(seconds), 1<<32)*1000 + 1<<clockShift - 1) >> clockShift // up: it is read in whole seconds
+		ago = min(ago, clockMask)
+		r.b.setClock((uint32(s.now>>clockShift) - uint32(ago)) & clockMask)
+	}
+}
+
+// SetFreq sets an entry's access counter, 0 to 255. It does nothing without an LFU policy.
+func (s *Shard) SetFreq(r Ref, count int) {
+	if s.db.Policy().LFU() {
+		r.b.setClock(minuteOf(s.now)<<8 | uint32(count))
+	}
+}

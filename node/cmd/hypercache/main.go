@@ -55,6 +55,8 @@ func commands() []command {
 		{"members", "[flags]", "list the nodes of the cluster", (*program).members},
 		{"status", "[flags]", "tell how a node is; exit code 1 unless it is ready", (*program).status},
 		{"drain", "[flags]", "move all data off a node and leave the cluster", (*program).drain},
+		{"backup", "FILE [flags]", "save all keys of the cluster to an RDB file", (*program).backup},
+		{"restore", "FILE [flags]", "write the keys of an RDB file, an append-only file or an appendonlydir to the cluster", (*program).restore},
 		{"config", "check FILE", "name everything that is wrong with a configuration file", (*program).config},
 		{"keygen", "[flags]", "make a gossip key and a cluster secret", (*program).keygen},
 		{"version", "[flags]", "tell which build this is", (*program).version},
@@ -116,7 +118,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 func (p *program) usage(w io.Writer) {
 	_, _ = fmt.Fprint(w, "HyperCache: a clustered cache that speaks the Redis protocol.\n\nUsage:\n")
 	for _, c := range commands() {
-		_, _ = fmt.Fprintf(w, "  hypercache %-8s %-11s %s\n", c.name, c.args, c.about)
+		_, _ = fmt.Fprintf(w, "  hypercache %-8s %-12s %s\n", c.name, c.args, c.about)
 	}
 	_, _ = fmt.Fprint(w, `
 A node needs no flags: "hypercache --config=FILE" serves what FILE says, and every

@@ -93,6 +93,14 @@ func dialable(addr string) string {
 // clientTLS trusts the cluster's own authority, and expects the advertised name
 // although the connection goes to this machine.
 func clientTLS(n config.Network) (http.RoundTripper, error) {
+	c, err := trust(n)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Transport{TLSClientConfig: c}, nil
+}
+
+func trust(n config.Network) (*tls.Config, error) {
 	c := &tls.Config{ServerName: n.AdvertiseAddr, MinVersion: tls.VersionTLS12}
 	if n.CAFile != "" {
 		pem, err := os.ReadFile(n.CAFile)
@@ -104,7 +112,7 @@ func clientTLS(n config.Network) (http.RoundTripper, error) {
 			return nil, fmt.Errorf("network.ca_file %s holds no certificate", n.CAFile)
 		}
 	}
-	return &http.Transport{TLSClientConfig: c}, nil
+	return c, nil
 }
 
 // call makes a request and returns the body; an answer other than 200 is an error
