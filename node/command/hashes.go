@@ -281,29 +281,25 @@ func runHDel(c *Ctx) {
 	if !ok {
 		return
 	}
-	var gone [][]byte
-	empty := false
+	gone, empty := int64(0), false
 	if found {
 		h := r.Fields()
 		for _, field := range c.Args[2:] {
-			if !h.Delete(field) {
-				continue
-			}
-			gone = append(gone, field)
-			if empty = h.Len() == 0; empty {
-				break
+			if h.Delete(field) {
+				gone++
 			}
 		}
+		empty = h.Len() == 0
 	}
-	if len(gone) > 0 {
-		c.splitEffect("HDEL", key, gone)
+	if gone > 0 {
+		c.splitEffect("HDEL", key, c.Args[2:])
 		c.changed(key)
 		c.notify(ClassHash, "hdel", key)
 		if empty {
 			c.drop(key)
 		}
 	}
-	c.W.Int(int64(len(gone)))
+	c.W.Int(gone)
 }
 
 func runHScan(c *Ctx) {

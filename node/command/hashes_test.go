@@ -29,8 +29,8 @@ HRANDFIELD K (0|100|999999999999)
 HRANDFIELD K (0|100|-9223372036854775808|x) (WITHVALUES|foo)
 HRANDFIELD K 100 WITHVALUES WITHVALUES
 HRANDFIELD K 9223372036854775807 WITHVALUES
-HSCAN K 0
-HSCAN K (0|x| 1|) MATCH P
+HSCAN K 0 COUNT 500
+HSCAN K (0|x) MATCH P COUNT 1000
 HSCAN K 0 (COUNT|MATCH|TYPE|) (1000|string|0|x|) COUNT 1000
 SCAN 0 COUNT 1000 TYPE (string|hash|set|list|zset|stream|foo)
 `, map[string][]string{"FI": {"a", "b", "c", "", "1", "007", "\x00\xff", "a long field, longer than 64 bytes, so that Redis needs a hash table for it"}})

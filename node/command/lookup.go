@@ -26,7 +26,8 @@ type binding struct {
 func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
-		stringCommands(), keyCommands(), expireCommands(), scanCommands(), hashCommands(),
+		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
+		hashCommands(), setCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)

@@ -6,7 +6,7 @@ import "math/rand/v2"
 // count), maxSampleBytes their bytes; Redis sends as many as the client's buffer limit allows. More is refused.
 const (
 	maxRepeats     = 1 << 20
-	maxSampleBytes = 512 << 20
+	maxSampleBytes = 64 << 20
 )
 
 const errTooMany = "ERR value is out of range"
