@@ -145,10 +145,7 @@ func (c *Ctx) setStore(op setOperation) {
 	n := len(result.ends)
 	if n == 0 {
 		if had {
-			c.FX.Del(key)
-			c.Shard.Delete(key)
-			c.changed(key)
-			c.notify(ClassGeneric, "del", key)
+			c.remove(key)
 		}
 		c.W.Int(0)
 		return
