@@ -27,7 +27,7 @@ func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
-		hashCommands(), setCommands(),
+		hashCommands(), setCommands(), bitmapCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
@@ -43,6 +43,7 @@ const tableBits = 9
 type slot struct {
 	lo, hi uint64
 	n      int
+	odd    bool // the name holds "_", which is not the only byte that folds to what it folds to
 	spec   *Spec
 }
 
@@ -87,7 +88,7 @@ func insert(s *Spec) {
 	for table[i].spec != nil {
 		i = (i + 1) & (1<<tableBits - 1)
 	}
-	table[i] = slot{lo, hi, len(s.Name), s}
+	table[i] = slot{lo, hi, len(s.Name), strings.Contains(s.Name, "_"), s}
 }
 
 // Lookup finds a command by its name in any case, nil if there is none. It does not allocate.
@@ -102,13 +103,17 @@ func Lookup(name []byte) *Spec {
 			return nil
 		}
 		if e.lo == lo && e.hi == hi && e.n == len(name) {
+			if e.odd && !equalFold(name, e.spec.Name) {
+				return nil
+			}
 			return e.spec
 		}
 	}
 }
 
 // fold packs a name of 1 to 16 bytes into two words, all of its bytes in at least one, with bit 5 set in each. That
-// lowers ASCII letters, and no byte but a letter turns into one, so equal words of equal length are equal names.
+// lowers ASCII letters, and no byte but a letter turns into one, so equal words of equal length are equal names where a
+// name is made of letters.
 func fold(name []byte) (lo, hi uint64) {
 	const lower8, lower4 = 0x2020202020202020, 0x20202020
 	n := len(name)
