@@ -293,7 +293,7 @@ func runBitOp(c *Ctx) {
 	c.W.Int(int64(len(result)))
 	if len(result) == 0 {
 		if had {
-			c.remove(dst)
+			c.deleteKey(dst)
 		}
 		return
 	}

@@ -81,7 +81,7 @@ func (c *Ctx) expire(base, unit int64) {
 		return
 	}
 	if at <= c.Now {
-		c.remove(key)
+		c.deleteKey(key)
 	} else {
 		c.setExpiry(key, at)
 	}

@@ -30,7 +30,7 @@ func runDel(c *Ctx) {
 	n := int64(0)
 	for _, key := range c.Args[1:] {
 		if _, found := c.findWrite(key); found {
-			c.remove(key)
+			c.deleteKey(key)
 			n++
 		}
 	}

@@ -145,7 +145,7 @@ func (c *Ctx) setStore(op setOperation) {
 	n := len(result.ends)
 	if n == 0 {
 		if had {
-			c.remove(key)
+			c.deleteKey(key)
 		}
 		c.W.Int(0)
 		return

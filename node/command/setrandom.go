@@ -8,7 +8,7 @@ import (
 
 func runSPop(c *Ctx) {
 	if len(c.Args) > 2 {
-		c.popMembers()
+		c.spopCount()
 		return
 	}
 	key := c.Args[1]
@@ -34,8 +34,8 @@ func runSPop(c *Ctx) {
 	c.changed(key)
 }
 
-// popMembers is SPOP with a count.
-func (c *Ctx) popMembers() {
+// spopCount is SPOP with a count.
+func (c *Ctx) spopCount() {
 	if len(c.Args) > 3 {
 		c.W.Error(errSyntax)
 		return

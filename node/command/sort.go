@@ -305,7 +305,7 @@ func (c *Ctx) sortStore(dst []byte, values [][]byte) {
 	_, had := c.Shard.Peek(dst)
 	if len(values) == 0 {
 		if had {
-			c.remove(dst)
+			c.deleteKey(dst)
 		}
 		c.W.Int(0)
 		return

@@ -93,11 +93,11 @@ func runGetDel(c *Ctx) {
 		return
 	}
 	c.W.Bulk(r.Value())
-	c.remove(key)
+	c.deleteKey(key)
 }
 
-// remove deletes a key that exists, as DEL does.
-func (c *Ctx) remove(key []byte) {
+// deleteKey deletes a key that exists, as DEL does.
+func (c *Ctx) deleteKey(key []byte) {
 	c.Shard.Delete(key)
 	c.FX.Del(key)
 	c.changed(key)
@@ -349,7 +349,7 @@ func runGetEx(c *Ctx) {
 	c.W.Bulk(r.Value())
 	switch {
 	case flags&(setEXAT|setPXAT) != 0 && at <= c.Now:
-		c.remove(key)
+		c.deleteKey(key)
 	case when != nil:
 		c.setExpiry(key, at)
 	case flags&setPersist != 0 && r.ExpireAt() != 0:
