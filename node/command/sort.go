@@ -132,9 +132,9 @@ func (c *Ctx) sortLookup(pattern, element []byte) (value []byte, ok bool) {
 	switch {
 	case !ok:
 		return nil, false
-	case field == nil:
-		return r.Value(), r.Type() == store.String
-	case r.Type() != store.Hash:
+	case field == nil && r.Type() == store.String:
+		return r.Value(), true
+	case field == nil || r.Type() != store.Hash:
 		return nil, false
 	}
 	h := r.Fields()
