@@ -14,6 +14,7 @@ import (
 type Options struct {
 	MaxMemory int64  // bytes of data (see DB.Used) from which OverLimit answers true; 0 = unbounded
 	Policy    Policy // what EvictionSample proposes
+	Limits    Limits // what Ref.Encoding reports by; zero = DefaultLimits
 	// Seed makes the order of entries and the samples reproducible, for tests: keys are then hashed with xxhash, which
 	// an attacker can make collide. 0 = random, and keys are hashed with hash/maphash, whose key stays secret.
 	Seed uint64
@@ -25,6 +26,7 @@ type DB struct {
 	used   atomic.Int64
 	max    atomic.Int64
 	policy atomic.Uint32
+	limits atomic.Pointer[Limits]
 	seed   maphash.Seed
 	fixed  uint64 // Options.Seed
 	shards [ring.Groups]Shard
@@ -35,6 +37,10 @@ func New(o Options) *DB {
 	db := &DB{heap: newPageHeap(), seed: maphash.MakeSeed(), fixed: o.Seed}
 	db.max.Store(o.MaxMemory)
 	db.policy.Store(uint32(o.Policy))
+	if o.Limits == (Limits{}) {
+		o.Limits = DefaultLimits()
+	}
+	db.SetLimits(o.Limits)
 	for i := range db.shards {
 		s := &db.shards[i]
 		s.db = db
@@ -67,6 +73,12 @@ func (db *DB) Policy() Policy { return Policy(db.policy.Load()) }
 // SetPolicy changes the eviction policy. The access clocks of entries keep their bits, which LRU and LFU read
 // differently; they become meaningful again with the next access, as in Redis.
 func (db *DB) SetPolicy(p Policy) { db.policy.Store(uint32(p)) }
+
+// Limits returns what encodings are reported by.
+func (db *DB) Limits() Limits { return *db.limits.Load() }
+
+// SetLimits changes what encodings are reported by, from the next change of each collection on.
+func (db *DB) SetLimits(l Limits) { db.limits.Store(&l) }
 
 // OverLimit reports whether the data takes more than the limit.
 func (db *DB) OverLimit() bool {
