@@ -27,7 +27,7 @@ func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
-		hashCommands(), setCommands(), bitmapCommands(), sortCommands(),
+		hashCommands(), setCommands(), bitmapCommands(), sortCommands(), memoryCommands(), debugCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
