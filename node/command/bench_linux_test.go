@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"runtime"
 	"testing"
 
@@ -71,5 +72,17 @@ func BenchmarkApply(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+func BenchmarkBitmaps(b *testing.B) {
+	p, q := bytes.Repeat([]byte{0x5a}, 1<<20), make([]byte, 1<<20)
+	b.Run("count", func(b *testing.B) { b.SetBytes(1 << 20); measure(b, func() { popCount(p) }) })
+	b.Run("find", func(b *testing.B) {
+		b.SetBytes(1 << 20)
+		measure(b, func() { findBit(q, 1, bitRange{0, 1<<23 - 1}) })
+	})
+	for _, op := range []string{"and", "or", "xor", "not"} {
+		b.Run(op, func(b *testing.B) { b.SetBytes(1 << 20); measure(b, func() { combine(op, [][]byte{p, q}) }) })
 	}
 }

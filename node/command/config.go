@@ -71,7 +71,7 @@ func (c *Config) OnSet(name string, hook func(value string) error) {
 func (c *Config) match(pattern string) []string {
 	var names []string
 	if !strings.ContainsAny(pattern, "[*?") {
-		if findParam(strings.ToLower(pattern)) != nil {
+		if findParam(strings.ToLower(pattern)) != nil { // an alias too
 			names = append(names, pattern)
 		}
 		return names
@@ -80,6 +80,11 @@ func (c *Config) match(pattern string) []string {
 	for _, p := range params {
 		if matchGlob([]byte(pattern), []byte(p.name)) {
 			names = append(names, p.name)
+		}
+	}
+	for _, alias := range aliases {
+		if matchGlob([]byte(pattern), []byte(alias[0])) {
+			names = append(names, alias[0])
 		}
 	}
 	return names
@@ -162,7 +167,7 @@ func runConfigGet(c *ConnCtx) {
 	c.W.Map(len(names))
 	for _, name := range names {
 		c.W.BulkString(name)
-		c.W.BulkString(config.Get(strings.ToLower(name)))
+		c.W.BulkString(config.Get(unaliased(strings.ToLower(name))))
 	}
 }
 
@@ -282,7 +287,18 @@ func parseMemory(s string) (int64, bool) {
 	return n * factor, err == nil && n >= 0
 }
 
+// unaliased is the name of the parameter that an alias stands for.
+func unaliased(name string) string {
+	for _, alias := range aliases {
+		if alias[0] == name {
+			return alias[1]
+		}
+	}
+	return name
+}
+
 func findParam(name string) *param {
+	name = unaliased(name)
 	for i := range params {
 		if params[i].name == name {
 			return &params[i]

@@ -1,6 +1,10 @@
 package command
 
-import "strings"
+import (
+	"strings"
+
+	"hypercache/node/resp"
+)
 
 func connCommands() []binding {
 	return []binding{
@@ -23,15 +27,17 @@ func runContainer(c *ConnCtx) { c.W.Error(ArityError(c.Spec)) }
 
 // helpFunc makes the HELP subcommand of a container.
 func helpFunc(container string, lines []string) func(*ConnCtx) {
-	return func(c *ConnCtx) {
-		c.W.Array(len(lines) + 3)
-		c.W.SimpleString(container + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
-		for _, l := range lines {
-			c.W.SimpleString(l)
-		}
-		c.W.SimpleString("HELP")
-		c.W.SimpleString("    Prints this help.")
+	return func(c *ConnCtx) { writeHelp(c.W, container, lines) }
+}
+
+func writeHelp(w *resp.Writer, container string, lines []string) {
+	w.Array(len(lines) + 3)
+	w.SimpleString(container + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
+	for _, l := range lines {
+		w.SimpleString(l)
 	}
+	w.SimpleString("HELP")
+	w.SimpleString("    Prints this help.")
 }
 
 func runPing(c *ConnCtx) {

@@ -246,9 +246,11 @@ func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto 
 			mark = golden.Exact
 		}
 		switch strings.ToUpper(string(args[0])) {
-		case "SCAN":
-			want, got = sortKeys(want), sortKeys(got)
-		case "HGETALL", "HSCAN":
+		case "SCAN", "SSCAN":
+			want, got = sortScan(want, 1), sortScan(got, 1)
+		case "HSCAN":
+			want, got = sortScan(want, 2), sortScan(got, 2)
+		case "HGETALL":
 			want, got = sortReply(want, 2), sortReply(got, 2)
 		}
 		if err := golden.Compare(golden.Step{Mark: mark, Reply: want}, got); err != nil {
@@ -277,15 +279,13 @@ func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto 
 	return compared
 }
 
-// sortKeys puts the keys of a SCAN reply in order.
-func sortKeys(reply []byte) []byte {
+// sortScan puts the elements of a SCAN reply in order, by groups of n.
+func sortScan(reply []byte, n int) []byte {
 	parts := golden.Elements(reply)
 	if len(parts) != 2 {
 		return reply
 	}
-	keys := golden.Elements(parts[1])
-	slices.SortFunc(keys, bytes.Compare)
-	return append(bytes.Clone(parts[0]), bytes.Join(keys, nil)...)
+	return append(bytes.Clone(parts[0]), sortReply(parts[1], n)...)
 }
 
 func bytesOf(words []string) [][]byte {

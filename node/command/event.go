@@ -53,10 +53,18 @@ func (e *Events) add(class Class, name string, key []byte) {
 
 // changed says that the value of a key, or its expiry, is not what it was (Redis' signalModifiedKey). Every write calls
 // it for every key that it changed.
-func (c *Ctx) changed(key []byte) { c.Events.add(0, "", key) }
+func (c *Ctx) changed(key []byte) {
+	if c.Events != nil { // seen here, so that it costs no call where nobody wants to know
+		c.Events.add(0, "", key)
+	}
+}
 
 // changedAll says that every key of the shard was removed.
 func (c *Ctx) changedAll() { c.Events.add(0, "", nil) }
 
 // notify is a keyspace notification, where Redis has one (its notifyKeyspaceEvent), in its order.
-func (c *Ctx) notify(class Class, name string, key []byte) { c.Events.add(class, name, key) }
+func (c *Ctx) notify(class Class, name string, key []byte) {
+	if c.Events != nil {
+		c.Events.add(class, name, key)
+	}
+}

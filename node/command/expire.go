@@ -81,19 +81,32 @@ func (c *Ctx) expire(base, unit int64) {
 		return
 	}
 	if at <= c.Now {
-		c.Shard.Delete(key)
-		c.FX.Del(key)
+		c.deleteKey(key)
 	} else {
-		c.Shard.SetExpire(key, at)
-		c.FX.expireAt(key, at)
+		c.setExpiry(key, at)
 	}
 	c.W.Int(1)
+}
+
+func (c *Ctx) setExpiry(key []byte, at int64) {
+	c.Shard.SetExpire(key, at)
+	c.FX.expireAt(key, at)
+	c.changed(key)
+	c.notify(ClassGeneric, "expire", key)
+}
+
+func (c *Ctx) clearExpiry(key []byte) {
+	c.Shard.SetExpire(key, 0)
+	c.FX.persist(key)
+	c.changed(key)
+	c.notify(ClassGeneric, "persist", key)
 }
 
 // ttl replies with the expiry relative to base.
 func (c *Ctx) ttl(base int64, seconds bool) {
 	r, ok := c.peek(c.Args[1])
 	if !ok {
+		c.notify(ClassKeyMiss, "keymiss", c.Args[1])
 		c.W.Int(-2)
 		return
 	}
@@ -119,7 +132,6 @@ func runPersist(c *Ctx) {
 		c.W.Int(0)
 		return
 	}
-	c.Shard.SetExpire(key, 0)
-	c.FX.persist(key)
+	c.clearExpiry(key)
 	c.W.Int(1)
 }

@@ -34,6 +34,7 @@ type harness struct {
 	conns   map[uint64]net.Conn
 	effects []byte // all of them, when keep is set
 	keep    bool
+	events  *Events      // nil when the test does not want them
 	view    *ClusterView // nil for a cluster of one
 }
 
@@ -167,7 +168,7 @@ func (h *harness) exec(c *testConn, args [][]byte) []byte {
 		}
 	}
 	fx := &Effects{}
-	ctx := &Ctx{Spec: spec, Args: args, Shard: h.shard, Now: h.now(), W: w, FX: fx}
+	ctx := &Ctx{Spec: spec, Args: args, Shard: h.shard, Now: h.now(), W: w, FX: fx, Events: h.events}
 	if spec.Scope == ScopeKey {
 		ctx.Run()
 	} else {

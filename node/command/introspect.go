@@ -132,7 +132,7 @@ func (c *ConnCtx) commandKeys(withFlags bool) {
 	case s == nil:
 		c.W.Error("ERR Invalid command specified")
 		return
-	case s.FirstKey == 0 && s.keys == nil:
+	case s.FirstKey == 0 && s.Flags&FlagMovableKeys == 0: // DEBUG has keys, but not for Redis
 		c.W.Error("ERR The command has no key arguments")
 		return
 	case !s.CheckArity(len(args)):

@@ -30,8 +30,7 @@ func runDel(c *Ctx) {
 	n := int64(0)
 	for _, key := range c.Args[1:] {
 		if _, found := c.findWrite(key); found {
-			c.Shard.Delete(key)
-			c.FX.Del(key)
+			c.deleteKey(key)
 			n++
 		}
 	}
@@ -42,7 +41,7 @@ func runDel(c *Ctx) {
 func runExists(c *Ctx) {
 	n := int64(0)
 	for _, key := range c.Args[1:] {
-		if _, ok := c.Shard.Find(key, c.Now); ok {
+		if _, ok := c.findRead(key); ok {
 			n++
 		}
 	}
@@ -63,6 +62,7 @@ func (c *Ctx) peek(key []byte) (store.Ref, bool) {
 func runType(c *Ctx) {
 	r, ok := c.peek(c.Args[1])
 	if !ok {
+		c.notify(ClassKeyMiss, "keymiss", c.Args[1])
 		c.W.SimpleString(store.None.String())
 		return
 	}
@@ -82,8 +82,11 @@ func (c *Ctx) rename(onlyNew bool) {
 		}
 		c.Shard.Rename(from, to)
 		c.FX.Command(nameRename, from, to)
+		c.notify(ClassNew, "new", to)
 		c.changed(from)
 		c.changed(to)
+		c.notify(ClassGeneric, "rename_from", from)
+		c.notify(ClassGeneric, "rename_to", to)
 	} else if onlyNew {
 		c.W.Int(0)
 		return
@@ -128,6 +131,7 @@ func runCopy(c *Ctx) {
 		return
 	}
 	if _, ok := c.findWrite(from); !ok {
+		c.notify(ClassKeyMiss, "keymiss", from)
 		c.W.Int(0)
 		return
 	}
@@ -137,7 +141,9 @@ func runCopy(c *Ctx) {
 	}
 	c.Shard.Copy(from, to)
 	c.FX.Command(nameCopy, from, to, nameReplace)
+	c.notify(ClassNew, "new", to)
 	c.changed(to)
+	c.notify(ClassGeneric, "copy_to", to)
 	c.W.Int(1)
 }
 

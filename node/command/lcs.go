@@ -41,16 +41,16 @@ func (c *Ctx) parseLCS() (o lcsOptions, ok bool) {
 
 func runLCS(c *Ctx) {
 	var text [2][]byte
+	wrong := false
 	for i, key := range c.Args[1:3] {
-		r, ok := c.Shard.Find(key, c.Now)
-		if !ok {
-			continue
+		if r, ok := c.findRead(key); ok {
+			wrong = wrong || r.Type() != store.String
+			text[i] = r.Value()
 		}
-		if r.Type() != store.String {
-			c.W.Error("ERR The specified keys must contain string values")
-			return
-		}
-		text[i] = r.Value()
+	}
+	if wrong {
+		c.W.Error("ERR The specified keys must contain string values")
+		return
 	}
 	o, ok := c.parseLCS()
 	if !ok {

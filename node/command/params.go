@@ -97,3 +97,12 @@ var params = []param{
 	{name: "zset-max-listpack-entries", kind: kindInt, value: "128", min: 0, max: math.MaxInt64},
 	{name: "zset-max-listpack-value", kind: kindMemory, value: "64", min: 0, max: math.MaxInt64},
 }
+
+// aliases are the old names that CONFIG GET and SET still know, each with the present one.
+var aliases = [][2]string{
+	{"hash-max-ziplist-entries", "hash-max-listpack-entries"},
+	{"hash-max-ziplist-value", "hash-max-listpack-value"},
+	{"list-max-ziplist-size", "list-max-listpack-size"},
+	{"zset-max-ziplist-entries", "zset-max-listpack-entries"},
+	{"zset-max-ziplist-value", "zset-max-listpack-value"},
+}

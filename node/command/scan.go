@@ -2,7 +2,6 @@ package command
 
 import (
 	"math"
-	"math/rand/v2"
 	"strconv"
 
 	"hypercache/node/ring"
@@ -73,6 +72,7 @@ func runFlush(c *Ctx) {
 		c.flushEffects()
 	}
 	c.Shard.Flush()
+	c.changedAll()
 	c.W.OK()
 }
 
@@ -117,12 +117,8 @@ func runKeys(c *Ctx) {
 const randomTries = 100
 
 func runRandomKey(c *Ctx) {
-	rng := c.RNG
-	if rng == nil {
-		rng = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	}
 	for range randomTries {
-		r, ok := c.Shard.Random(rng)
+		r, ok := c.Shard.Random(c.random())
 		if !ok {
 			break
 		}

@@ -43,6 +43,8 @@ func (c *Ctx) findWrite(key []byte) (store.Ref, bool) {
 	if at := r.ExpireAt(); at != 0 && at <= c.Now {
 		c.Shard.Delete(key)
 		c.FX.Del(key)
+		c.notify(ClassExpired, "expired", key)
+		c.changed(key)
 		return store.Ref{}, false
 	}
 	c.Shard.Touch(r)
@@ -52,7 +54,7 @@ func (c *Ctx) findWrite(key []byte) (store.Ref, bool) {
 // findString is Find for a command that only strings can answer. ok is false when the reply is written: nothing, by
 // calling absent, or WRONGTYPE.
 func (c *Ctx) findString(key []byte, absent func()) (r store.Ref, ok bool) {
-	r, ok = c.Shard.Find(key, c.Now)
+	r, ok = c.findRead(key)
 	if !ok {
 		absent()
 		return r, false
@@ -72,6 +74,7 @@ func runGet(c *Ctx) {
 	r, ok := c.Shard.Find(c.Args[1], c.Now)
 	switch {
 	case !ok:
+		c.notify(ClassKeyMiss, "keymiss", c.Args[1])
 		c.W.Null()
 	case c.isString(r):
 		c.W.Bulk(r.Value())
@@ -82,6 +85,7 @@ func runGetDel(c *Ctx) {
 	key := c.Args[1]
 	r, ok := c.findWrite(key)
 	if !ok {
+		c.notify(ClassKeyMiss, "keymiss", key)
 		c.W.Null()
 		return
 	}
@@ -89,8 +93,15 @@ func runGetDel(c *Ctx) {
 		return
 	}
 	c.W.Bulk(r.Value())
+	c.deleteKey(key)
+}
+
+// deleteKey deletes a key that exists, as DEL does.
+func (c *Ctx) deleteKey(key []byte) {
 	c.Shard.Delete(key)
 	c.FX.Del(key)
+	c.changed(key)
+	c.notify(ClassGeneric, "del", key)
 }
 
 func runGetSet(c *Ctx) {
@@ -98,14 +109,15 @@ func runGetSet(c *Ctx) {
 	if !c.replyOld(key) {
 		return
 	}
-	c.Shard.Set(key, value, 0)
-	c.FX.set(key, value, 0)
+	c.store(key, value, 0, false)
+	c.notify(ClassString, "set", key)
 }
 
 // replyOld writes the present value as the reply. It is false when the key holds no string: the reply is WRONGTYPE.
 func (c *Ctx) replyOld(key []byte) bool {
 	r, ok := c.findWrite(key)
 	if !ok {
+		c.notify(ClassKeyMiss, "keymiss", key)
 		c.W.Null()
 		return true
 	}
@@ -222,8 +234,11 @@ func (c *Ctx) expiry(flags setFlags, arg []byte) (at int64, ok bool) {
 func runSet(c *Ctx) {
 	key, value := c.Args[1], c.Args[2]
 	if len(c.Args) == 3 {
-		c.Shard.Set(key, value, 0)
-		c.FX.set(key, value, 0)
+		if c.Events != nil {
+			c.findWrite(key)
+		}
+		c.store(key, value, 0, false)
+		c.notify(ClassString, "set", key)
 		c.W.OK()
 		return
 	}
@@ -241,6 +256,7 @@ func runSet(c *Ctx) {
 	if flags&setGET != 0 {
 		switch {
 		case !found:
+			c.notify(ClassKeyMiss, "keymiss", key)
 			c.W.Null()
 		case !c.isString(r):
 			return
@@ -258,13 +274,24 @@ func runSet(c *Ctx) {
 		at = r.ExpireAt()
 	}
 	c.store(key, value, at, flags&setKeepTTL != 0 && at != 0)
+	c.notify(ClassString, "set", key)
+	if when != nil {
+		c.notify(ClassGeneric, "expire", key)
+	}
 	if flags&setGET == 0 {
 		c.W.OK()
 	}
 }
 
-// store sets key and records it. keep says that at is what the key had before, so the effect need not repeat it.
+// store sets key and records it, for a caller that looked for an expired one. keep says that at is what the key had
+// before, so the effect need not repeat it.
 func (c *Ctx) store(key, value []byte, at int64, keep bool) {
+	if c.Events != nil {
+		if _, have := c.Shard.Peek(key); !have {
+			c.notify(ClassNew, "new", key)
+		}
+		c.changed(key)
+	}
 	c.Shard.Set(key, value, at)
 	if keep {
 		c.FX.setKeepTTL(key, value)
@@ -278,7 +305,13 @@ func (c *Ctx) setEx(unit setFlags) {
 	if !ok {
 		return
 	}
-	c.store(c.Args[1], c.Args[3], at, false)
+	key := c.Args[1]
+	if c.Events != nil {
+		c.findWrite(key)
+	}
+	c.store(key, c.Args[3], at, false)
+	c.notify(ClassString, "set", key)
+	c.notify(ClassGeneric, "expire", key)
 	c.W.OK()
 }
 
@@ -288,6 +321,7 @@ func runSetNX(c *Ctx) {
 		return
 	}
 	c.store(c.Args[1], c.Args[2], 0, false)
+	c.notify(ClassString, "set", c.Args[1])
 	c.W.Int(1)
 }
 
@@ -299,6 +333,7 @@ func runGetEx(c *Ctx) {
 	}
 	r, found := c.findWrite(key)
 	if !found {
+		c.notify(ClassKeyMiss, "keymiss", key)
 		c.W.Null()
 		return
 	}
@@ -314,14 +349,11 @@ func runGetEx(c *Ctx) {
 	c.W.Bulk(r.Value())
 	switch {
 	case flags&(setEXAT|setPXAT) != 0 && at <= c.Now:
-		c.Shard.Delete(key)
-		c.FX.Del(key)
+		c.deleteKey(key)
 	case when != nil:
-		c.Shard.SetExpire(key, at)
-		c.FX.expireAt(key, at)
+		c.setExpiry(key, at)
 	case flags&setPersist != 0 && r.ExpireAt() != 0:
-		c.Shard.SetExpire(key, 0)
-		c.FX.persist(key)
+		c.clearExpiry(key)
 	}
 }
 
@@ -333,10 +365,13 @@ func runAppend(c *Ctx) {
 		}
 		n := c.Shard.Append(key, suffix)
 		c.FX.Command(nameAppend, key, suffix)
+		c.changed(key)
+		c.notify(ClassString, "append", key)
 		c.W.Int(int64(n))
 		return
 	}
 	c.store(key, suffix, 0, false)
+	c.notify(ClassString, "append", key)
 	c.W.Int(int64(len(suffix)))
 }
 
@@ -407,7 +442,8 @@ func runSetRange(c *Ctx) {
 		return
 	}
 	var have int64
-	if r, found := c.findWrite(key); found {
+	r, found := c.findWrite(key)
+	if found {
 		if !c.isString(r) {
 			return
 		}
@@ -422,6 +458,11 @@ func runSetRange(c *Ctx) {
 	}
 	n := c.Shard.SetRange(key, int(offset), data)
 	c.FX.Command(nameSetRange, key, c.Args[2], data)
+	if !found {
+		c.notify(ClassNew, "new", key)
+	}
+	c.changed(key)
+	c.notify(ClassString, "setrange", key)
 	c.W.Int(int64(n))
 }
 
@@ -446,7 +487,8 @@ func runIncrBy(c *Ctx) {
 func (c *Ctx) incr(by int64) {
 	key := c.Args[1]
 	var old, at int64
-	if r, found := c.findWrite(key); found {
+	r, found := c.findWrite(key)
+	if found {
 		if !c.isString(r) {
 			return
 		}
@@ -463,6 +505,11 @@ func (c *Ctx) incr(by int64) {
 	}
 	c.Shard.Set(key, strconv.AppendInt(c.scratch[:0], old+by, 10), at)
 	c.FX.incrBy(key, by)
+	if !found {
+		c.notify(ClassNew, "new", key)
+	}
+	c.changed(key)
+	c.notify(ClassString, "incrby", key)
 	c.W.Int(old + by)
 }
 
@@ -483,13 +530,14 @@ func runIncrByFloat(c *Ctx) {
 		return
 	}
 	c.store(key, sum, at, at != 0)
+	c.notify(ClassString, "incrbyfloat", key)
 	c.W.Bulk(sum)
 }
 
 func runMGet(c *Ctx) {
 	c.W.Array(len(c.Args) - 1)
 	for _, key := range c.Args[1:] {
-		if r, ok := c.Shard.Find(key, c.Now); ok && r.Type() == store.String {
+		if r, ok := c.findRead(key); ok && r.Type() == store.String {
 			c.W.Bulk(r.Value())
 			continue
 		}
@@ -515,6 +563,10 @@ func runMSetNX(c *Ctx) {
 
 func (c *Ctx) setPairs() {
 	for i := 1; i+1 < len(c.Args); i += 2 {
+		if c.Events != nil {
+			c.findWrite(c.Args[i])
+		}
 		c.store(c.Args[i], c.Args[i+1], 0, false)
+		c.notify(ClassString, "set", c.Args[i])
 	}
 }

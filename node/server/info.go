@@ -184,7 +184,28 @@ func (s *Server) parameters() *command.Config {
 		}
 		return err
 	})
+	for name, field := range limitFields {
+		p.OnSet(name, func(v string) error {
+			n, err := strconv.Atoi(v)
+			if err == nil {
+				l := s.db.Limits()
+				*field(&l) = n
+				s.db.SetLimits(l)
+			}
+			return err
+		})
+	}
 	return p
+}
+
+// limitFields are the parameters that say which encoding OBJECT ENCODING reports. CONFIG SET calls one hook at a time.
+var limitFields = map[string]func(*store.Limits) *int{
+	"hash-max-listpack-entries": func(l *store.Limits) *int { return &l.HashEntries },
+	"hash-max-listpack-value":   func(l *store.Limits) *int { return &l.HashValue },
+	"set-max-intset-entries":    func(l *store.Limits) *int { return &l.SetEntries },
+	"zset-max-listpack-entries": func(l *store.Limits) *int { return &l.ZSetEntries },
+	"zset-max-listpack-value":   func(l *store.Limits) *int { return &l.ZSetValue },
+	"list-max-listpack-size":    func(l *store.Limits) *int { return &l.ListSize },
 }
 
 // Info implements command.Server.

@@ -1,0 +1,207 @@
+package command
+
+import (
+	"crypto/sha1"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"hypercache/node/store"
+)
+
+// debugCommands serve of DEBUG what looks at keys or tests a client, to everyone; Redis 7.0 asks for a setting first,
+// since its own can crash the server. What is refused is listed in debugRefused with the reason.
+func debugCommands() []binding {
+	return []binding{{name: "debug", scope: ScopeKey, run: runDebug, keys: debugKeys}}
+}
+
+// debugKeys finds the keys of the subcommands that have any; the others run on any shard.
+func debugKeys(args [][]byte, dst []int) []int {
+	switch {
+	case len(args) < 3:
+	case option(args[1], "object"):
+		dst = append(dst, 2)
+	case option(args[1], "digest-value"):
+		for i := 2; i < len(args); i++ {
+			dst = append(dst, i)
+		}
+	}
+	return dst
+}
+
+// debugRefused are subcommands of Redis that tests and tools may ask for, with why there is none here.
+var debugRefused = map[string]string{
+	"sleep":             "it would stop every client of an event loop; use CLIENT PAUSE, or stop the process",
+	"set-active-expire": "expired keys are deleted in the background always",
+	"change-repl-id":    "replication is by group and term, which no client changes",
+	"listpack":          "collections have a memory layout of their own",
+	"quicklist":         "collections have a memory layout of their own",
+	"htstats":           "collections have a memory layout of their own",
+	"htstats-key":       "collections have a memory layout of their own",
+	"jmap":              "nothing here is Java",
+	"digest":            "it would lock the whole keyspace; use DEBUG DIGEST-VALUE",
+	"reload":            "it would drop the keyspace of a running node; restart the node",
+	"loadaof":           "it would drop the keyspace of a running node; restart the node",
+	"restart":           "the service manager restarts the node",
+	"crash-and-recover": "the service manager restarts the node",
+	"segfault":          "no client may stop the node",
+	"panic":             "no client may stop the node",
+	"oom":               "no client may stop the node",
+	"assert":            "no client may stop the node",
+	"populate":          "its keys would bypass replication",
+	"replicate":         "its commands would make replicas differ",
+}
+
+func runDebug(c *Ctx) {
+	name, n := strings.ToLower(cstring(c.Args[1], len(c.Args[1]))), len(c.Args)
+	reason, refused := debugRefused[name]
+	switch {
+	case name == "help" && n == 2:
+		writeHelp(c.W, "DEBUG", debugHelp)
+	case name == "object" && n == 3:
+		c.debugObject()
+	case name == "digest-value" && n > 2:
+		c.debugDigests()
+	case name == "error" && n == 3:
+		c.W.Error(cstring(c.Args[2], len(c.Args[2])))
+	case name == "protocol" && n == 3:
+		c.debugProtocol()
+	case name == "quicklist-packed-threshold" && n == 3:
+		if size, ok := parseMemory(string(c.Args[2])); !ok || size < 0 || size > 4<<30 {
+			c.W.Error("ERR argument must be a memory value bigger than 1 and smaller than 4gb")
+			return
+		}
+		c.W.OK() // there are no packed nodes for it to matter to
+	case refused:
+		c.W.Error("ERR DEBUG " + strings.ToUpper(name) + " is not served: " + reason)
+	default:
+		c.W.Error("ERR unknown subcommand or wrong number of arguments for '" + cstring(c.Args[1], 128) + "'. Try DEBUG HELP.")
+	}
+}
+
+func (c *Ctx) debugObject() {
+	r, ok := c.peek(c.Args[2])
+	if !ok {
+		c.W.Error(errNoSuchKey)
+		return
+	}
+	c.W.SimpleString(fmt.Sprintf("Value at:0x0 refcount:1 encoding:%s serializedlength:%d lru:0 lru_seconds_idle:%d",
+		r.Encoding(), r.MemoryUsage(), r.IdleSeconds(c.Now)))
+}
+
+// debugProtocol answers with a value of the type that a client's tests ask for.
+func (c *Ctx) debugProtocol() {
+	switch name := strings.ToLower(string(c.Args[2])); name {
+	case "string":
+		c.W.BulkString("Hello World")
+	case "integer":
+		c.W.Int(12345)
+	case "double":
+		c.W.Double(3.141)
+	case "null":
+		c.W.Null()
+	case "array":
+		c.W.Array(3)
+		c.debugNumbers()
+	case "set":
+		c.W.Set(3)
+		c.debugNumbers()
+	case "map":
+		c.W.Map(3)
+		for i := range int64(3) {
+			c.W.Int(i)
+			c.W.Bool(i == 1)
+		}
+	case "bignum":
+		c.W.BigNumber("1234567999999999999999999999999999999")
+	case "verbatim":
+		c.W.Verbatim("txt", []byte("This is a verbatim\nstring"))
+	case "true", "false":
+		c.W.Bool(name == "true")
+	default: // attrib and push are two replies in one, which nothing else here sends
+		c.W.Error("ERR Wrong protocol type name. Please use one of the following: " +
+			"string|integer|double|bignum|null|array|set|map|verbatim|true|false")
+	}
+}
+
+func (c *Ctx) debugNumbers() {
+	for i := range int64(3) {
+		c.W.Int(i)
+	}
+}
+
+// debugDigests answers with Redis' digests of values, so that they can be compared with a redis-server's.
+func (c *Ctx) debugDigests() {
+	c.W.Array(len(c.Args) - 2)
+	for _, key := range c.Args[2:] {
+		var d digest
+		if r, ok := c.peek(key); ok {
+			d.value(r)
+		}
+		c.W.SimpleString(hex.EncodeToString(d[:]))
+	}
+}
+
+// digest is a fingerprint of elements: what is added counts in any order, what is mixed in counts in its order.
+type digest [sha1.Size]byte
+
+func (d *digest) add(b []byte) {
+	for i, x := range sha1.Sum(b) {
+		d[i] ^= x
+	}
+}
+
+func (d *digest) mix(b []byte) {
+	d.add(b)
+	*d = sha1.Sum(d[:])
+}
+
+func (d *digest) value(r store.Ref) {
+	// Redis numbers its types from 0, and keeps 5 for modules.
+	number := map[store.Type]uint32{store.String: 0, store.List: 1, store.Set: 2, store.ZSet: 3, store.Hash: 4, store.Stream: 6}
+	d.mix(binary.BigEndian.AppendUint32(nil, number[r.Type()]))
+	pair := func(a, b []byte) {
+		var e digest
+		e.mix(a)
+		e.mix(b)
+		d.add(e[:])
+	}
+	switch r.Type() {
+	case store.String:
+		d.mix(r.Value())
+	case store.List:
+		l := r.Elements()
+		l.Each(0, 1, func(_ int, e []byte) bool { d.mix(e); return true })
+	case store.Set:
+		m := r.Members()
+		m.Each(func(e []byte) bool { d.add(e); return true })
+	case store.Hash:
+		h := r.Fields()
+		h.Each(func(field, value []byte) bool { pair(field, value); return true })
+	case store.ZSet:
+		z := r.SortedSet()
+		z.Each(0, 1, func(e []byte, score float64) bool {
+			pair(e, strconv.AppendFloat(nil, score, 'g', 17, 64))
+			return true
+		})
+	}
+	if r.ExpireAt() != 0 {
+		d.add([]byte("!!expire!!"))
+	}
+}
+
+var debugHelp = []string{
+	"DIGEST-VALUE <key> [<key> ...]",
+	"    Output a hex signature of the values of all the specified keys.",
+	"ERROR <string>",
+	"    Return a Redis protocol error with <string> as message.",
+	"OBJECT <key>",
+	"    Show low level info about `key` and associated value.",
+	"PROTOCOL <type>",
+	"    Reply with a test value of the specified type. <type> can be: string,",
+	"    integer, double, bignum, null, array, set, map, verbatim, true, false.",
+	"QUICKLIST-PACKED-THRESHOLD <size>",
+	"    Accepted without an effect.",
+}

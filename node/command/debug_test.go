@@ -1,0 +1,58 @@
+package command
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestDebugAgreesWithRedis compares the digests of random values, and the replies that clients test themselves with.
+func TestDebugAgreesWithRedis(t *testing.T) {
+	redis := startRedis(t, "--enable-debug-command", "yes")
+	rng := rand.New(rand.NewPCG(11, 12))
+	for round := range 20 {
+		proto := 2 + round%2
+		h := newHarness(t, false)
+		self := h.open(1, "a", "b")
+		self.proto = proto
+		requests := [][][]byte{bytesOf([]string{"HELLO", strconv.Itoa(proto)}), bytesOf([]string{"FLUSHALL"})}
+		for range 100 {
+			if args := request(rng); !expires(args) {
+				requests = append(requests, args)
+			}
+		}
+		compared := len(requests)
+		for _, line := range []string{"DEBUG FOO", "DEBUG OBJECT", "DEBUG OBJECT nosuch", "DEBUG ERROR text", "DEBUG ERROR -CODE",
+			"DEBUG PROTOCOL string", "DEBUG PROTOCOL integer", "DEBUG PROTOCOL double", "DEBUG PROTOCOL null", "DEBUG PROTOCOL array",
+			"DEBUG PROTOCOL set", "DEBUG PROTOCOL map", "DEBUG PROTOCOL bignum", "DEBUG PROTOCOL verbatim", "DEBUG PROTOCOL true",
+			"DEBUG PROTOCOL false", "DEBUG QUICKLIST-PACKED-THRESHOLD 100b", "DEBUG QUICKLIST-PACKED-THRESHOLD x"} {
+			requests = append(requests, bytesOf(strings.Fields(line)))
+		}
+		requests = append(requests, bytesOf(append([]string{"DEBUG", "DIGEST-VALUE"}, keyWords...)))
+		replies, err := redis.Pipeline(requests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, args := range requests[1:] {
+			got := h.exec(self, args)
+			if want := replies[i+1]; i+1 >= compared && string(got) != string(want) {
+				t.Errorf("RESP%d %q: got %q, redis-server says %q", proto, args, got, want)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func TestDebugRefusesWithAReason(t *testing.T) {
+	h := newHarness(t, false)
+	self := h.open(1, "a", "b")
+	for name, reason := range debugRefused {
+		got := string(h.exec(self, bytesOf([]string{"debug", name, "1"})))
+		if want := "-ERR DEBUG " + strings.ToUpper(name) + " is not served: " + reason + "\r\n"; got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
