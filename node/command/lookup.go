@@ -27,6 +27,7 @@ func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
+		zsetCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
