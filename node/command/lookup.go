@@ -27,7 +27,7 @@ func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
-		zsetCommands(),
+		zsetCommands(), geoCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
@@ -35,7 +35,8 @@ func bindings() []binding {
 	return all
 }
 
-// maxInline is the longest name that the hash table holds; a name fits two overlapping 8-byte words.
+// maxInline is the longest name that the hash table holds; a name fits two overlapping 8-byte words. Longer ones are in
+// longNames.
 const maxInline = 16
 
 const tableBits = 9
@@ -44,12 +45,14 @@ type slot struct {
 	lo, hi uint64
 	n      int
 	spec   *Spec
+	check  bool // fold takes another name for this one: it has a _
 }
 
 var (
-	table  [1 << tableBits]slot // open addressing by folded name
-	specs  []*Spec              // top level, in order of name
-	byName = map[string]*Spec{} // every spec, subcommands too
+	table     [1 << tableBits]slot // open addressing by folded name
+	specs     []*Spec              // top level, in order of name
+	longNames []*Spec
+	byName    = map[string]*Spec{} // every spec, subcommands too
 )
 
 // The table is filled here and not by an initializer because COMMAND's own function reads it.
@@ -82,18 +85,25 @@ func init() {
 }
 
 func insert(s *Spec) {
+	if len(s.Name) > maxInline {
+		longNames = append(longNames, s)
+		return
+	}
 	lo, hi := fold([]byte(s.Name))
 	i := hash(lo, hi, len(s.Name))
 	for table[i].spec != nil {
 		i = (i + 1) & (1<<tableBits - 1)
 	}
-	table[i] = slot{lo, hi, len(s.Name), s}
+	table[i] = slot{lo, hi, len(s.Name), s, strings.Contains(s.Name, "_")}
 }
 
 // Lookup finds a command by its name in any case, nil if there is none. It does not allocate.
 func Lookup(name []byte) *Spec {
-	if len(name) == 0 || len(name) > maxInline {
+	if len(name) == 0 {
 		return nil
+	}
+	if len(name) > maxInline {
+		return lookupLong(name)
 	}
 	lo, hi := fold(name)
 	for i := hash(lo, hi, len(name)); ; i = (i + 1) & (1<<tableBits - 1) {
@@ -101,14 +111,24 @@ func Lookup(name []byte) *Spec {
 		if e.spec == nil {
 			return nil
 		}
-		if e.lo == lo && e.hi == hi && e.n == len(name) {
+		if e.lo == lo && e.hi == hi && e.n == len(name) && (!e.check || equalFold(name, e.spec.Name)) {
 			return e.spec
 		}
 	}
 }
 
+func lookupLong(name []byte) *Spec {
+	for _, s := range longNames {
+		if equalFold(name, s.Name) {
+			return s
+		}
+	}
+	return nil
+}
+
 // fold packs a name of 1 to 16 bytes into two words, all of its bytes in at least one, with bit 5 set in each. That
-// lowers ASCII letters, and no byte but a letter turns into one, so equal words of equal length are equal names.
+// lowers ASCII letters, and no byte but a letter turns into one, so equal words of equal length are equal names, but for
+// those with a _, which a DEL turns into as well.
 func fold(name []byte) (lo, hi uint64) {
 	const lower8, lower4 = 0x2020202020202020, 0x20202020
 	n := len(name)
