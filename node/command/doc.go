@@ -9,7 +9,7 @@
 //
 // One file per command group: strings.go, keys.go, expire.go, scan.go (data), sorted sets in zsets.go (members), zranges.go,
 // zcombine.go (unions and such), zpops.go, with scores and limits in zscore.go, positions in geo.go with geohash.go (cells of
-// the map) and geodist.go; conn.go, client.go, introspect.go, info.go,
+// the map) and geodist.go, HyperLogLogs in hyperloglog.go with internal/hll; conn.go, client.go, introspect.go, info.go,
 // config.go, cluster.go (connection and server). A data type that comes later brings a file with its bindings, adds
 // them in bindings(), and adds its effects in apply.go.
 package command

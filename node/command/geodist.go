@@ -4,7 +4,8 @@ import "math"
 
 // geoDistance is the length of the great circle between two positions in meters, by the haversine formula. Its steps and
 // their rounding are those of Redis; so that the last digits agree as well, the trigonometric functions are rounded
-// correctly, as nearly all results of a C library are.
+// correctly, as nearly all results of a C library are. About one distance in a thousand still differs from Redis' by the last
+// of 17 digits, which only STOREDIST shows.
 func geoDistance(a, b position) float64 {
 	return haversine(a, b, exactSin, exactCos, exactAsin)
 }

@@ -27,7 +27,7 @@ func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
-		zsetCommands(), geoCommands(),
+		zsetCommands(), geoCommands(), hyperLogLogCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
