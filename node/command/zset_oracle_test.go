@@ -191,7 +191,7 @@ func TestNoEffectOfSortedSetsIsLong(t *testing.T) {
 		}
 	}
 	for _, fx := range effectsOf(h) {
-		if len(fx) > maxFXWords+2 {
+		if len(fx) > 1002 {
 			t.Errorf("an effect %s has %d words", fx[0], len(fx))
 		}
 	}
