@@ -326,8 +326,8 @@ func (c *Ctx) span() (first, last int64, ok bool) {
 	return first, last, ok
 }
 
-// within is the part of a list of n that lies between two indexes: n elements from first on, none if size is 0.
-func within(first, last int64, n int) (at, size int) {
+// listRange is the part of a list of n that lies between two indexes: n elements from first on, none if size is 0.
+func listRange(first, last int64, n int) (at, size int) {
 	first, last = max(place(first, n), 0), min(place(last, n), int64(n)-1)
 	if first > last {
 		return 0, 0
@@ -344,7 +344,7 @@ func runLRange(c *Ctx) {
 	if !ok {
 		return
 	}
-	at, size := within(first, last, l.Len())
+	at, size := listRange(first, last, l.Len())
 	c.W.Array(size)
 	if size == 0 {
 		return
@@ -459,7 +459,7 @@ func runLTrim(c *Ctx) {
 		return
 	}
 	n := l.Len()
-	at, size := within(first, last, n)
+	at, size := listRange(first, last, n)
 	if size < n {
 		l.Remove(at+size, n-at-size)
 		l.Remove(0, at)

@@ -30,6 +30,7 @@ func bindings() []binding {
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		listCommands(),
 		hashCommands(), setCommands(), bitmapCommands(), sortCommands(), memoryCommands(), debugCommands(),
+		zsetCommands(), geoCommands(), hyperLogLogCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)

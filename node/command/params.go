@@ -35,6 +35,7 @@ var params = []param{
 	{name: "dynamic-hz", kind: kindBool, value: "yes"},
 	{name: "hash-max-listpack-entries", kind: kindInt, value: "512", min: 0, max: math.MaxInt64},
 	{name: "hash-max-listpack-value", kind: kindMemory, value: "64", min: 0, max: math.MaxInt64},
+	{name: "hll-sparse-max-bytes", kind: kindMemory, value: "3000", min: 0, max: math.MaxInt64, immutable: true},
 	{name: "hz", kind: kindInt, value: "10", min: 0, max: 2147483647},
 	{name: "io-threads", kind: kindInt, value: "1", min: 1, max: 128, immutable: true},
 	{name: "jemalloc-bg-thread", kind: kindBool, value: "yes"},
