@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"hypercache/node/store"
@@ -183,7 +182,7 @@ func (d *digest) value(r store.Ref) {
 	case store.ZSet:
 		z := r.SortedSet()
 		z.Each(0, 1, func(e []byte, score float64) bool {
-			pair(e, strconv.AppendFloat(nil, score, 'g', 17, 64))
+			pair(e, appendScore(nil, score))
 			return true
 		})
 	}

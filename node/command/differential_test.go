@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,6 +213,26 @@ func TestRandomCommandsAgreeWithRedis(t *testing.T) {
 	t.Logf("%d commands compared", compared)
 }
 
+var exponent = regexp.MustCompile(`\$\d+\r\n(-?\d(?:\.\d+)?e\+1[78])\r\n`)
+
+// wholeScores writes the scores out that are whole and printed with an exponent.
+func wholeScores(reply []byte) []byte {
+	return exponent.ReplaceAllFunc(reply, func(b []byte) []byte {
+		f, err := strconv.ParseFloat(string(exponent.FindSubmatch(b)[1]), 64)
+		if err != nil {
+			return b
+		}
+		digits := strconv.FormatFloat(f, 'f', 0, 64)
+		return fmt.Appendf(nil, "$%d\r\n%s\r\n", len(digits), digits)
+	})
+}
+
+// clearErrno is a request without effect after which Redis' errno is 0. SORT does not clear it, and takes what an earlier
+// command left there for a number of its own that is out of range.
+var clearErrno = bytesOf([]string{"ZADD", "{k}errno", "XX", "0", "m"})
+
+func sorts(args [][]byte) bool { return strings.HasPrefix(strings.ToUpper(string(args[0])), "SORT") }
+
 // compareRun is one run of random commands over an empty keyspace in RESP proto.
 func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto int) (compared int) {
 	const length = 400
@@ -234,12 +255,24 @@ func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto 
 	for i := range requests {
 		requests[i] = request(rng)
 	}
-	replies, err := redis.Pipeline(requests)
+	var sent [][][]byte
+	for _, args := range requests {
+		if sorts(args) {
+			sent = append(sent, clearErrno)
+		}
+		sent = append(sent, args)
+	}
+	replies, err := redis.Pipeline(sent)
 	if err != nil {
 		t.Fatal(err)
 	}
+	at := 0
 	for i, args := range requests {
-		want := replies[i]
+		if sorts(args) {
+			at++
+		}
+		want := replies[at]
+		at++
 		got := h.exec(self, args)
 		mark, ok := compareAs[strings.ToUpper(string(args[0]))]
 		if !ok {
@@ -248,6 +281,9 @@ func compareRun(t *testing.T, rng *rand.Rand, redis, loaded *oracle.Conn, proto 
 		switch strings.ToUpper(string(args[0])) {
 		case "SCAN", "SSCAN":
 			want, got = sortScan(want, 1), sortScan(got, 1)
+		case "ZSCAN":
+			// Whole scores from 1e17 on look different in Redis' two encodings, which random commands need not agree in.
+			want, got = wholeScores(sortScan(want, 2)), wholeScores(sortScan(got, 2))
 		case "HSCAN":
 			want, got = sortScan(want, 2), sortScan(got, 2)
 		case "HGETALL":

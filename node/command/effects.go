@@ -136,7 +136,7 @@ func EncodeEntry(e *Effects, r store.Ref, full func()) {
 		p := pieces{e: e, full: full, name: "ZADD", key: r.Key()}
 		z := r.SortedSet()
 		z.Each(0, 1, func(member []byte, score float64) bool {
-			p.add(strconv.AppendFloat(nil, score, 'g', 17, 64), member)
+			p.add(appendScore(nil, score), member)
 			return true
 		})
 		p.flush()

@@ -143,7 +143,7 @@ func (c *Ctx) replyPosition(p position) {
 
 // eachPosition writes an array with an element for every member in the request: by found, or by absent.
 func (c *Ctx) eachPosition(found func(position), absent func()) {
-	r, ok := c.Shard.Find(c.Args[1], c.Now)
+	r, ok := c.findRead(c.Args[1])
 	if ok && r.Type() != store.ZSet {
 		c.W.Error(errWrongType)
 		return
@@ -214,7 +214,7 @@ func (c *Ctx) geoSearch(q *geoQuery) {
 		q.target, source = c.Args[1], 2
 	}
 	var z *store.SortedSet
-	if r, ok := c.Shard.Find(c.Args[source], c.Now); ok {
+	if r, ok := c.findRead(c.Args[source]); ok {
 		if r.Type() != store.ZSet {
 			c.W.Error(errWrongType)
 			return

@@ -136,7 +136,7 @@ func runPFCount(c *Ctx) {
 		c.countUnion()
 		return
 	}
-	r, found := c.Shard.Find(c.Args[1], c.Now)
+	r, found := c.findRead(c.Args[1])
 	if !found {
 		c.W.Int(0)
 		return
@@ -155,7 +155,7 @@ func runPFCount(c *Ctx) {
 func (c *Ctx) countUnion() {
 	var all hll.Maxima
 	for _, key := range c.Args[1:] {
-		if r, found := c.Shard.Find(key, c.Now); found && !c.mergeHLL(&all, r) {
+		if r, found := c.findRead(key); found && !c.mergeHLL(&all, r) {
 			return
 		}
 	}
@@ -180,7 +180,7 @@ func runPFMerge(c *Ctx) {
 	dense := false
 	live := [][]byte{}
 	for i, key := range c.Args[1:] {
-		r, found := c.Shard.Find(key, c.Now)
+		r, found := c.findRead(key)
 		if !found {
 			continue
 		}

@@ -126,7 +126,7 @@ func TestHyperLogLogEffectsNameWhatChanged(t *testing.T) {
 		{"PFADD e", "[PFADD e]", "new e, pfadd"},
 		{"PFADD e", "", ""},
 		{"PFCOUNT h", "", ""},
-		{"PFMERGE d h none e", "[PFMERGE d h e]", "new d, pfadd"},
+		{"PFMERGE d h none e", "[PFMERGE d h e]", "keymiss keymiss new d, pfadd"},
 		{"PFMERGE d h", "", "d, pfadd"},
 		{"PFDEBUG TODENSE none", "", ""},
 	} {

@@ -114,7 +114,7 @@ func (c *Ctx) findSources(z *zcombination, keys [][]byte) bool {
 	for i, key := range keys {
 		s := &z.sources[i]
 		s.weight = 1
-		r, ok := c.Shard.Find(key, c.Now)
+		r, ok := c.findRead(key)
 		if !ok {
 			continue
 		}

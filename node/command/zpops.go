@@ -344,11 +344,15 @@ func runZScan(c *Ctx) {
 	var body []byte
 	n := 0
 	var number [32]byte
+	appendScore := appendScore
+	if r, ok := c.peek(c.Args[1]); ok && r.Encoding() == "listpack" {
+		appendScore = appendScanScore
+	}
 	next := z.Scan(cursor, int(min(q.count, maxScanCount)), func(member []byte, score float64) {
 		if q.pattern != nil && !matchGlob(q.pattern, member) {
 			return
 		}
-		body = appendBulk(appendBulk(body, member), appendScanScore(number[:0], score))
+		body = appendBulk(appendBulk(body, member), appendScore(number[:0], score))
 		n += 2
 	})
 	c.W.Array(2)

@@ -259,7 +259,7 @@ func runZRangeStore(c *Ctx) {
 		return
 	}
 	var found scoredMembers
-	if r, ok := c.Shard.Find(c.Args[2], c.Now); ok {
+	if r, ok := c.findRead(c.Args[2]); ok {
 		if r.Type() != store.ZSet {
 			c.W.Error(errWrongType)
 			return

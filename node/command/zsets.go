@@ -52,7 +52,7 @@ func zsetCommands() []binding {
 
 // readZSet finds the sorted set that a read is about. ok is false when the reply is written: by absent, or WRONGTYPE.
 func (c *Ctx) readZSet(key []byte, absent func()) (z store.SortedSet, ok bool) {
-	r, found := c.Shard.Find(key, c.Now)
+	r, found := c.findRead(key)
 	if !found {
 		absent()
 		return z, false
