@@ -75,6 +75,7 @@ type part struct {
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
 	slotSeq [ring.Slots / ring.Groups]uint64
 	waiting waiters
+	watched watchTable
 }
 
 // view is the topology as routing needs it.
@@ -199,6 +200,8 @@ type conn struct {
 	epoch    atomic.Uint64
 	turn     atomic.Uint64 // of Cache.turns, likewise
 	order    uint64        // counts its commands
+	detached atomic.Int32  // commands under way that nothing of the connection may overtake, wherever it goes
+	tx       *transaction  // nil for those that never asked for one
 }
 
 // Client implements command.Conn.
@@ -237,6 +240,9 @@ func (c *Cache) Closed(*resp.Session) {}
 func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k := s.User.(*conn)
 	spec, problem := command.Resolve(args)
+	if k.tx != nil && c.queued(k, w, spec, problem, args) {
+		return
+	}
 	if problem != "" {
 		w.Error(problem)
 		return
@@ -258,6 +264,8 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		c.scatter(k, w, spec, args)
 	case command.ScopeCluster:
 		c.cluster(k, w, spec, args)
+	case command.ScopeTx:
+		c.transact(k, w, spec, args)
 	}
 }
 

@@ -48,6 +48,7 @@ func (c *Cache) expire(p *part, now int64, r *round) int {
 // remove deletes a key on the primary's own account; replicas get the DEL.
 func (p *part) remove(key []byte, r *round) {
 	p.shard.Delete(key)
+	p.watched.touch(key)
 	if !p.group.Wants() {
 		return
 	}

@@ -28,6 +28,7 @@ const (
 
 	flagPart  = 1
 	flagRESP3 = 2
+	flagTx    = 4 // EXEC with its queue, or WATCH
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
@@ -154,6 +155,9 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32) []byte {
 	if o.proto == 3 {
 		flags |= flagRESP3
 	}
+	if o.tx != nil || o.watch {
+		flags |= flagTx
+	}
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint32(b, gen)
 	b = append(b, flags)
@@ -179,6 +183,7 @@ func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
 	}
 	o.group, o.slot = binary.LittleEndian.Uint16(b[13:]), binary.LittleEndian.Uint16(b[15:])
 	n := int(binary.LittleEndian.Uint32(b[17:]))
+	flags := b[12]
 	b = b[requestHeader:]
 	o.args = o.args[:0]
 	for range n {
@@ -192,11 +197,15 @@ func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
 	if len(o.args) == 0 || int(o.group) >= ring.Groups || o.slot >= ring.Slots || ring.GroupOf(o.slot) != o.group || len(b) > 0 {
 		return id, gen, errRequest
 	}
+	o.tx, o.watch = nil, false
+	if flags&flagTx != 0 {
+		return id, gen, o.readTx()
+	}
 	var problem string
 	if o.spec, problem = command.Resolve(o.args); problem != "" {
 		return id, gen, fmt.Errorf("%w: %s (is that node of another version?)", errRequest, problem)
 	}
-	if o.spec.Scope == command.ScopeConn || o.part == (o.spec.Scope == command.ScopeKey) {
+	if o.spec.Scope == command.ScopeConn || o.spec.Scope == command.ScopeTx || o.part == (o.spec.Scope == command.ScopeKey) {
 		return id, gen, fmt.Errorf("%w: %s can't be forwarded so", errRequest, o.spec.Name)
 	}
 	return id, gen, nil

@@ -203,7 +203,7 @@ func (p *parking) next(group int, v *view, now int64, closing bool) *waiting {
 		if slices.Contains(blocked, k) {
 			continue
 		}
-		if now > w.deadline || k.settled(v) {
+		if now > w.deadline || k.settled(v) && k.detached.Load() == 0 {
 			return w
 		}
 		blocked = append(blocked, k)

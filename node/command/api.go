@@ -19,6 +19,8 @@ const (
 	ScopeScatter
 	// ScopeCluster commands speak about every key; the caller runs RunPart on every shard.
 	ScopeCluster
+	// ScopeTx commands begin, end and guard the transactions of a connection; the caller carries them out.
+	ScopeTx
 )
 
 // Merge says how the replies of RunPart become one reply. An error reply of any part is the reply of the whole.

@@ -27,7 +27,7 @@ func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
-		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
+		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
 	} {
 		all = append(all, group...)
 	}
