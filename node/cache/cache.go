@@ -54,6 +54,7 @@ type Cache struct {
 	// turns counts the refusals that opened a new generation: what is sent after one could overtake what was sent before.
 	turns atomic.Uint64
 
+	scripts scripts
 	batches sync.Pool
 	work    steps
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
@@ -76,6 +77,8 @@ type part struct {
 	slotSeq [ring.Slots / ring.Groups]uint64
 	waiting waiters
 	watched watchTable
+	script  *scriptRun                // the one that has the lock
+	busy    atomic.Pointer[scriptRun] // one that takes its time: the group is its alone, whoever has the lock
 }
 
 // view is the topology as routing needs it.
@@ -110,7 +113,7 @@ func New(opt Options) *Cache {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
+	c := &Cache{scripts: newScripts(), opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})
 	c.batches.New = func() any { return earlyRound() }
@@ -119,6 +122,7 @@ func New(opt Options) *Cache {
 	}
 	for i := range c.parts {
 		c.parts[i].shard = opt.DB.Shard(i)
+		c.parts[i].ctx.Eval = c.parts[i].eval
 	}
 	c.park.init()
 	return c
@@ -255,6 +259,9 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k.home.commands++
 	switch spec.Scope {
 	case command.ScopeKey:
+		if spec.Script {
+			spec, args = c.scripts.withBody(spec, args)
+		}
 		c.keyed(k, w, spec, args)
 	case command.ScopeConn:
 		k.client.Note(spec, k.now)
@@ -264,7 +271,7 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		c.scatter(k, w, spec, args)
 	case command.ScopeCluster:
 		c.cluster(k, w, spec, args)
-	case command.ScopeTx:
+	case command.ScopeNode:
 		c.transact(k, w, spec, args)
 	}
 }

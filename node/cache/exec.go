@@ -91,8 +91,16 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		c.answer(w, &to, o.refusal(errOOM))
 		return done
 	}
+	if where, busy := c.whileBusy(p, o, w, now, &to); busy {
+		return where
+	}
+	full := o.scripted() && c.db.OverLimit() && p.serving() && !c.evict(r)
 	mark := len(w.Buf)
 	p.group.Lock()
+	if p.busy.Load() != nil {
+		p.group.Unlock()
+		return later
+	}
 	if !p.group.Serving() {
 		where := elsewhere
 		if p.group.Primary() {
@@ -106,6 +114,9 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		c.answer(w, &to, o.refusal(errDiskFull))
 		return done
 	}
+	if o.scripted() {
+		return c.runScript(p, o, now, to, full)
+	}
 	fx := p.run(o, w, now, r, c.db.Policy())
 	seq, ok := p.order(o, fx, r)
 	if !ok {
@@ -113,11 +124,11 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		w.Buf = w.Buf[:mark]
 		return later
 	}
-	if !o.spec.Write {
+	if !o.writes() {
 		c.count(w.Buf[mark:])
 	}
 	if p.group.Held(seq) {
-		p.hold(seq, o.spec.Write, to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
+		p.hold(seq, o.writes(), to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
 		p.group.Unlock()
 		return done
 	}
@@ -125,7 +136,7 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	switch {
 	case to.s != nil:
 	case r.early && r.batch.Pending():
-		r.keep(&to, w.Buf[mark:], o.spec.Write)
+		r.keep(&to, w.Buf[mark:], o.writes())
 	default:
 		to.reply(w.Buf[mark:])
 	}
@@ -151,7 +162,7 @@ func (c *Cache) answer(w *resp.Writer, to *origin, msg string) {
 // run executes the op on the shard, under the group's lock, and returns its effects, nil if nobody wants any.
 func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Policy) *command.Effects {
 	var fx *command.Effects
-	if o.spec.Write && (p.group.Wants() || len(p.watched.keys) > 0) {
+	if o.writes() && (p.group.Wants() || len(p.watched.keys) > 0 || o.scripted()) {
 		p.fx.Reset()
 		fx = &p.fx
 	}
@@ -168,6 +179,9 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 		x.Run()
 	}
 	x.Args, x.W = nil, nil
+	if o.scripted() {
+		fx.Bracket()
+	}
 	p.watched.note(fx)
 	if !p.group.Wants() {
 		return nil

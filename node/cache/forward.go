@@ -22,6 +22,7 @@ import (
 const (
 	frameRequest = 1
 	frameReply   = 2
+	frameScript  = 3 // a SCRIPT command for every node: id u64, its arguments as in a request
 
 	requestHeader = 8 + 4 + 1 + 2 + 2 + 4
 	replyHeader   = 8 + 1
@@ -70,6 +71,7 @@ type pending struct {
 	gen      uint32
 	size     int
 	deadline int64
+	node     bool // it is for the node, not for a group's primary: never asked again
 	to       origin
 	body     []byte // the request, kept until answered: a refused one is asked again
 }
@@ -104,9 +106,12 @@ func (c *Cache) forward(v *view, o *op, to origin, r *round) bool {
 		return false // refused since its order was looked at: with the new generation it would overtake
 	}
 	at, p := rem.take()
-	p.to, p.write, p.group, p.gen = to, o.spec.Write, o.group, rem.generation[o.group]
+	p.to, p.write, p.group, p.gen = to, o.writes(), o.group, rem.generation[o.group]
 	if p.deadline = o.deadline; p.deadline == 0 {
 		p.deadline = r.now + c.opt.Wait.Milliseconds()
+	}
+	if o.scripted() {
+		p.deadline += scriptLimit.Milliseconds()
 	}
 	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen)
 	buf, ok := rem.stream.Begin(frameRequest)
@@ -205,7 +210,7 @@ func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
 	if o.spec, problem = command.Resolve(o.args); problem != "" {
 		return id, gen, fmt.Errorf("%w: %s (is that node of another version?)", errRequest, problem)
 	}
-	if o.spec.Scope == command.ScopeConn || o.spec.Scope == command.ScopeTx || o.part == (o.spec.Scope == command.ScopeKey) {
+	if o.spec.Scope == command.ScopeConn || o.spec.Scope == command.ScopeNode || o.part == (o.spec.Scope == command.ScopeKey) {
 		return id, gen, fmt.Errorf("%w: %s can't be forwarded so", errRequest, o.spec.Name)
 	}
 	return id, gen, nil
@@ -241,6 +246,10 @@ func (c *Cache) Disconnected(s stream) {
 	r.mu.Unlock()
 	for i := range open {
 		p := &open[i]
+		if p.node {
+			p.to.fail(errNoAnswer)
+			continue
+		}
 		if p.write {
 			c.Stats.Unanswered.Add(1)
 			p.settled()
@@ -351,6 +360,9 @@ func (c *Cache) Accept(s stream) *Inbound { return &Inbound{c: c, s: s, round: e
 
 // Frame handles one request.
 func (in *Inbound) Frame(typ byte, body []byte) error {
+	if typ == frameScript {
+		return in.scriptFrame(body)
+	}
 	if typ != frameRequest {
 		return errRequest
 	}

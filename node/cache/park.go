@@ -104,7 +104,7 @@ func (p *parking) putBack(w waiting) bool {
 // wait parks an op until its group has a primary, or its time is over.
 func (c *Cache) wait(o *op, to origin) {
 	w := waiting{
-		body: appendRequest(nil, o, 0, 0), to: to, write: o.spec.Write, group: o.group,
+		body: appendRequest(nil, o, 0, 0), to: to, write: o.writes(), group: o.group,
 		gen: o.gen, deadline: time.Now().Add(c.opt.Wait).UnixMilli(),
 	}
 	w.entered()
@@ -128,6 +128,7 @@ func (c *Cache) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			c.work.close()
+			c.scripts.stop()
 			c.park.close()
 			c.routeParked(r, true)
 			c.expirePending(math.MaxInt64)

@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,18 +73,27 @@ type txCommand struct {
 	args [][]byte
 }
 
-// txSpecs describe an EXEC by whether it writes, and whether that takes memory.
-var txSpecs = map[[2]bool]*command.Spec{
-	{false, false}: {Name: "exec", Scope: command.ScopeTx},
-	{true, false}:  {Name: "exec", Scope: command.ScopeTx, Write: true},
-	{true, true}:   {Name: "exec", Scope: command.ScopeTx, Write: true, DenyOOM: true},
-}
+// txSpecs describe an EXEC by whether it writes, whether that takes memory, and whether it runs scripts.
+var txSpecs = func() map[[3]bool]*command.Spec {
+	all := map[[3]bool]*command.Spec{}
+	for i := range 8 {
+		write, memory, script := i&1 != 0, i&2 != 0, i&4 != 0
+		all[[3]bool{write, memory, script}] = &command.Spec{
+			Name: "exec", Scope: command.ScopeNode, Write: write, DenyOOM: memory, Script: script,
+		}
+	}
+	return all
+}()
 
-var watchSpec = &command.Spec{Name: "watch", Scope: command.ScopeTx}
+var watchSpec = &command.Spec{Name: "watch", Scope: command.ScopeNode}
 
-// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH.
+// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH, and what is said of scripts.
 func (c *Cache) transact(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	k.client.Note(spec, k.now)
+	if strings.HasPrefix(spec.Name, "script") {
+		c.script(k, w, spec, args)
+		return
+	}
 	if k.tx == nil {
 		k.tx = &transaction{}
 	}
@@ -140,7 +150,10 @@ func (c *Cache) queued(k *conn, w *resp.Writer, spec *command.Spec, problem stri
 
 // add queues a command, or says why it can't be.
 func (t *transaction) add(c *Cache, k *conn, spec *command.Spec, args [][]byte) (problem string) {
-	q := queuedCommand{spec: spec, slot: -1, local: spec.Scope == command.ScopeConn || spec.Scope == command.ScopeTx}
+	if spec.Script {
+		spec, args = c.scripts.withBody(spec, args)
+	}
+	q := queuedCommand{spec: spec, slot: -1, local: spec.Scope == command.ScopeConn || spec.Scope == command.ScopeNode}
 	switch {
 	case spec.Flags&command.FlagNoMulti != 0:
 		return "ERR Command not allowed inside a transaction"
@@ -232,7 +245,7 @@ func (c *Cache) watch(k *conn, w *resp.Writer, args [][]byte) {
 	}
 	g := &gather{left: 1, parts: make([][]byte, 1)}
 	g.then = func(parts [][]byte, to origin) { to.reply(set.took(keys, parts[0])) }
-	o := op{spec: watchSpec, args: args, group: ring.GroupOf(slot), slot: slot, proto: 2, watch: true}
+	o := op{spec: watchSpec, args: append([][]byte{watchName}, keys...), group: ring.GroupOf(slot), slot: slot, proto: 2, watch: true}
 	c.dispatch(g, []op{o}, k, k.now, k.home)
 	if g.complete(func() origin { return origin{t: k.s.Hold()} }) {
 		w.Raw(set.took(keys, g.parts[0]))
@@ -425,9 +438,12 @@ func (c *Cache) runLocal(k *conn, t *transaction, proto int) (replies [][]byte, 
 		}
 		any = true
 		w := resp.Writer{Proto: proto}
-		if q.spec.Scope == command.ScopeTx { // UNWATCH: EXEC has done it
+		switch {
+		case q.spec.Name == "unwatch": // EXEC has done it
 			w.OK()
-		} else {
+		case q.spec.Scope == command.ScopeNode:
+			c.script(nil, &w, q.spec, q.args)
+		default:
 			ctx := command.ConnCtx{Spec: q.spec, Args: q.args, W: &w, Conn: k, Server: c.opt.Server, Now: k.now}
 			ctx.Run()
 		}
@@ -497,12 +513,12 @@ func (t *transaction) op(slot uint16, proto int) *op {
 
 // describe finds the spec of an EXEC.
 func (o *op) describe() {
-	write, memory := false, false
+	var is [3]bool
 	for i := range o.tx.commands {
 		s := o.tx.commands[i].spec
-		write, memory = write || s.Write, memory || s.DenyOOM
+		is[0], is[1], is[2] = is[0] || s.Write, is[1] || s.DenyOOM, is[2] || s.Script
 	}
-	o.spec = txSpecs[[2]bool{write, write && memory}]
+	o.spec = txSpecs[is]
 }
 
 // readTx parses the arguments of an EXEC or a WATCH of another node.
@@ -563,6 +579,9 @@ func (p *part) runTx(o *op, w *resp.Writer) {
 			x.RunPart()
 		} else {
 			x.Run()
+		}
+		if p.script != nil && !p.script.alone() {
+			break // nothing was written, and it will be said so
 		}
 	}
 	x.NoBlock = false

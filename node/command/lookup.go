@@ -20,6 +20,7 @@ type binding struct {
 	// effect says that the command may be among the effects of a write and is repeated by running it: it depends on
 	// nothing but its arguments and the keys that it names, and answers with no error when it follows the same history.
 	effect bool
+	script bool
 }
 
 // bindings lists every command and subcommand there is, group by group.
@@ -28,6 +29,7 @@ func bindings() []binding {
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
+		scriptCommands(),
 	} {
 		all = append(all, group...)
 	}
@@ -43,6 +45,7 @@ type slot struct {
 	lo, hi uint64
 	n      int
 	spec   *Spec
+	exact  bool // the name has an underscore, which fold makes the same as DEL
 }
 
 var (
@@ -66,7 +69,7 @@ func init() {
 			Name: b.name, Arity: f.arity, Flags: f.flags, FirstKey: f.first, LastKey: f.last, KeyStep: f.step,
 			Scope: b.scope, Merge: b.merge, OneKey: f.first > 0 && f.first == f.last && b.keys == nil,
 			Write: f.flags&FlagWrite != 0, DenyOOM: f.flags&FlagDenyOOM != 0,
-			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect,
+			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect, Script: b.script,
 		}
 		byName[b.name] = s
 		if container, _, sub := strings.Cut(b.name, "|"); sub {
@@ -86,7 +89,7 @@ func insert(s *Spec) {
 	for table[i].spec != nil {
 		i = (i + 1) & (1<<tableBits - 1)
 	}
-	table[i] = slot{lo, hi, len(s.Name), s}
+	table[i] = slot{lo, hi, len(s.Name), s, strings.Contains(s.Name, "_")}
 }
 
 // Lookup finds a command by its name in any case, nil if there is none. It does not allocate.
@@ -101,6 +104,9 @@ func Lookup(name []byte) *Spec {
 			return nil
 		}
 		if e.lo == lo && e.hi == hi && e.n == len(name) {
+			if e.exact && !equalFold(name, e.spec.Name) {
+				return nil
+			}
 			return e.spec
 		}
 	}

@@ -3,11 +3,11 @@ package command
 // txCommands are those that begin, end and guard a transaction. The caller, who knows where keys live, carries them out.
 func txCommands() []binding {
 	return []binding{
-		{name: "multi", scope: ScopeTx},
-		{name: "exec", scope: ScopeTx},
-		{name: "discard", scope: ScopeTx},
-		{name: "watch", scope: ScopeTx},
-		{name: "unwatch", scope: ScopeTx},
+		{name: "multi", scope: ScopeNode},
+		{name: "exec", scope: ScopeNode},
+		{name: "discard", scope: ScopeNode},
+		{name: "watch", scope: ScopeNode},
+		{name: "unwatch", scope: ScopeNode},
 	}
 }
 
