@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"hypercache/node/command/golden/oracle"
 )
 
 func TestWatchedIncrementsThroughEveryNodeLoseNone(t *testing.T) {
@@ -226,4 +230,60 @@ func TestSlowScriptsAreAnnouncedAndKilled(t *testing.T) {
 	if v, err := r.Get(ctx, "{s}a").Result(); err != nil || v != "2" {
 		t.Errorf("after the script: %s, %v", v, err)
 	}
+}
+
+// TestStockRedisLoadsTransactions has a redis-server load what a node wrote.
+func TestStockRedisLoadsTransactions(t *testing.T) {
+	c := Start(t, 1, nil)
+	n := c.Nodes()[0]
+	ctx := t.Context()
+	r := n.Client()
+	for i := range 20 {
+		key := fmt.Sprintf("{t%d}", i)
+		if _, err := r.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.Set(ctx, key+"a", i, time.Hour)
+			p.Incr(ctx, key+"a")
+			return p.Rename(ctx, key+"a", key+"b").Err()
+		}); err != nil {
+			t.Fatal(err)
+		}
+		script := "redis.call('set', KEYS[1], ARGV[1]) redis.call('append', KEYS[1], '!') redis.call('del', KEYS[2]) return 1"
+		if err := r.Eval(ctx, script, []string{key + "c", key + "none"}, i).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(who string, get func(key string) string) {
+		for i := range 20 {
+			b, c := get(fmt.Sprintf("{t%d}b", i)), get(fmt.Sprintf("{t%d}c", i))
+			if b != strconv.Itoa(i+1) || c != strconv.Itoa(i)+"!" {
+				t.Errorf("%s has %q and %q for %d", who, b, c, i)
+			}
+		}
+	}
+	n.Stop()
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "appendonlydir"), os.DirFS(filepath.Join(n.Config.Persistence.DataDir, "appendonlydir"))); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := oracle.Start(ctx, dir, "--appendonly", "yes")
+	if err != nil {
+		t.Skipf("no redis-server: %v", err)
+	}
+	defer srv.Stop()
+	conn, err := srv.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("redis-server", func(key string) string {
+		raw, err := conn.Do("GET", key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(raw), "\r\n")
+		return lines[min(1, len(lines)-1)]
+	})
+	n.Start()
+	n.AwaitReady()
+	again := n.Client()
+	check("the node, restarted,", func(key string) string { return again.Get(ctx, key).Val() })
 }
