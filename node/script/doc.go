@@ -2,8 +2,9 @@
 // github.com/yuin/gopher-lua.
 //
 // It owns the scripts' sandbox, the conversion between RESP and Lua, and the cache of compiled scripts. It refuses to know
-// what a command is and where keys live: redis.call goes to a Host, which answers in RESP. Every run has a Lua state of its
-// own, so nothing that a script does to its environment is seen by another.
+// what a command is and where keys live: redis.call goes to a Host, which answers in RESP. A Lua state is used for one
+// script after another, since making one takes longer than most scripts; nothing in it can be changed, and one whose script
+// failed, ran long or changed something all the same is thrown away.
 //
 // # What is bounded
 //

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -47,6 +48,8 @@ type Run struct {
 	proto   int // of redis.call's replies: redis.setresp
 	stopped string
 	ticks   int
+	ran     int // instructions, about
+	env     *lua.LTable
 	proxies map[*lua.LTable]*lua.LTable
 	rng     *rand.Rand
 	call    resp.Writer
@@ -69,6 +72,7 @@ func (h hook) Done() <-chan struct{} {
 	}
 	if r.stopped == "" {
 		r.ticks = tickEvery
+		r.ran += tickEvery
 		if r.stopped = r.Host.Tick(); r.stopped == "" {
 			return nil
 		}
@@ -79,28 +83,71 @@ func (h hook) Done() <-chan struct{} {
 
 var _ context.Context = hook{}
 
+// machines are Runs whose state is made: making one costs far more than most scripts.
+var machines sync.Pool
+
+// reusable is after how many instructions a state is not used again: its stacks may have grown.
+const reusable = 100 * tickEvery
+
 // Do runs the script and writes its reply to w.
 func (r *Run) Do(w *resp.Writer) {
-	r.proto, r.ticks = 2, tickEvery
+	m, ok := machines.Get().(*Run)
+	if !ok {
+		m = newMachine(r.Version)
+	}
+	m.Script, m.Keys, m.Args, m.Host = r.Script, r.Keys, r.Args, r.Host
+	done := m.do(w)
+	m.Script, m.Keys, m.Args, m.Host = nil, nil, nil, nil
+	if done && m.untouched() {
+		machines.Put(m)
+		return
+	}
+	m.l.Close()
+}
+
+func newMachine(version string) *Run {
+	r := &Run{Version: version}
 	r.l = lua.NewState(lua.Options{
 		CallStackSize: maxCalls, RegistrySize: 256, RegistryMaxSize: maxRegistry, RegistryGrowStep: 1024,
 		SkipOpenLibs: true, MinimizeStackMemory: true,
 	})
-	defer r.l.Close()
-	env := r.sandbox()
+	r.sandbox()
 	r.l.SetContext(hook{r})
+	return r
+}
+
+// do runs the script and says whether it ended well.
+func (r *Run) do(w *resp.Writer) bool {
+	r.proto, r.ticks, r.ran, r.stopped = 2, tickEvery, 0, ""
+	r.rng = rand.New(rand.NewPCG(0, 0)) // Redis seeds it alike for every script
+	r.env.RawSetString("KEYS", r.list(r.Keys))
+	r.env.RawSetString("ARGV", r.list(r.Args))
 	fn := r.l.NewFunctionFromProto(r.Script.proto)
-	fn.Env = env
+	fn.Env = r.l.Env
 	r.l.Push(fn)
 	if err := r.l.PCall(0, 1, r.l.NewFunction(r.handleError)); err != nil {
 		r.fail(w, err)
-		return
+		return false
 	}
 	mark := len(w.Buf)
-	if problem := r.reply(w, r.l.Get(-1), 0); problem != "" {
+	problem := r.reply(w, r.l.Get(-1), 0)
+	r.l.SetTop(0)
+	if problem != "" {
 		w.Buf = w.Buf[:mark]
 		w.Error(problem)
 	}
+	return problem == ""
+}
+
+// untouched says that the script left its environment as it was: another may have it. Everything that could be changed is
+// refused already; this is the second look.
+func (r *Run) untouched() bool {
+	for proxy := range r.proxies {
+		if k, _ := proxy.Next(lua.LNil); k != lua.LNil || proxy.Len() > 0 {
+			return false
+		}
+	}
+	return r.ran < reusable
 }
 
 // handleError makes an error a table with its place, as Redis' own handler does.

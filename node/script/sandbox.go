@@ -14,12 +14,11 @@ var baseNames = []string{
 	"rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall",
 }
 
-// sandbox fills the state with what a script sees, and returns its environment. The libraries and the environment are
+// sandbox fills the state with what a script sees. The libraries and the environment are
 // proxies: empty tables in front of the real ones, so that every assignment to them is noticed and refused.
-func (r *Run) sandbox() *lua.LTable {
+func (r *Run) sandbox() {
 	l := r.l
 	r.proxies = map[*lua.LTable]*lua.LTable{}
-	r.rng = rand.New(rand.NewPCG(0, 0)) // Redis seeds it alike for every script
 	for _, open := range []lua.LGFunction{lua.OpenBase, lua.OpenTable, lua.OpenString, lua.OpenMath, lua.OpenCoroutine} {
 		l.Push(l.NewFunction(open))
 		l.Call(0, 0)
@@ -52,8 +51,6 @@ func (r *Run) sandbox() *lua.LTable {
 		}
 		env.RawSetString(name, r.protect(lib))
 	}
-	env.RawSetString("KEYS", r.list(r.Keys))
-	env.RawSetString("ARGV", r.list(r.Args))
 	if mt, ok := l.GetMetatable(lua.LString("")).(*lua.LTable); ok {
 		mt.RawSetString("__index", env.RawGetString("string"))
 		shown := l.NewTable()
@@ -70,7 +67,7 @@ func (r *Run) sandbox() *lua.LTable {
 	env.Metatable = absent
 	l.G.Global = proxy
 	l.Env = proxy
-	return proxy
+	r.env = env
 }
 
 // protect returns a table that looks like t and can't be changed.
@@ -113,7 +110,10 @@ func (r *Run) refuseReadonly(l *lua.LState) {
 
 func (r *Run) replaceBase(env *lua.LTable) {
 	r.wrap(env, "rawset", r.refuseReadonly)
-	r.wrap(env, "setmetatable", r.refuseReadonly)
+	r.wrap(env, "setmetatable", func(l *lua.LState) {
+		l.CheckTable(1)
+		r.refuseReadonly(l)
+	})
 	through := func(l *lua.LState) {
 		if t, ok := l.Get(1).(*lua.LTable); ok && r.proxies[t] != nil {
 			l.Replace(1, r.proxies[t])
@@ -130,9 +130,7 @@ func (r *Run) replaceBase(env *lua.LTable) {
 	next := env.RawGetString("next")
 	for name, f := range map[string]lua.LGFunction{
 		"pairs": func(l *lua.LState) int {
-			l.CheckTable(1)
-			through(l)
-			t := l.Get(1)
+			t := l.CheckTable(1) // the proxy, which next looks through: a script must not get hold of what is behind it
 			l.Push(next)
 			l.Push(t)
 			l.Push(lua.LNil)

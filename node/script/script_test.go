@@ -84,6 +84,27 @@ func TestScriptsDoNotGetOut(t *testing.T) {
 	}
 }
 
+func TestNothingOfAScriptIsLeftForTheNext(t *testing.T) {
+	e := New()
+	const look = "local n = 0 for k in pairs(_G) do n = n + 1 end for k in pairs(string) do n = n + 1 end " +
+		"return {n, #KEYS, #ARGV, ('x'):rep(2), math.random(1000), tostring(rawget(_G, 'leak')), type(string.leak)}"
+	want := run(t, e, look, 0)
+	for _, body := range []string{
+		"pcall(rawset, _G, 'leak', 1)", "pcall(rawset, string, 'leak', 1)", "pcall(table.insert, string, 1)", "math.randomseed(7)",
+		"pcall(setmetatable, 'x', {__index = {rep = 1}})", "pcall(function() string.rep = nil end)", "redis.setresp(3)",
+		"pcall(function() getmetatable('').__index.rep = 1 end)", "KEYS[1] = 1 ARGV[5] = 1", "pcall(setmetatable, _G, nil)",
+		"local c = coroutine.create(function() coroutine.yield() end) coroutine.resume(c)", "pcall(setmetatable, print, {})",
+		"pcall(table.remove, string)", "pcall(table.sort, _G)", "pcall(setmetatable, 1, {__index = string})", "error('x')",
+		"local _, t = pairs(_G) pcall(function() t.leak = 1 end)", "local _, t = pairs(string) pcall(function() t.rep = nil end)",
+		"pcall(setmetatable, cjson.null, {})", "for k in pairs(_G) do pcall(rawset, _G, k, nil) end",
+	} {
+		run(t, e, body, 0)
+		if got := run(t, e, look, 0); got != want {
+			t.Errorf("after %s: %q, want %q", body, got, want)
+		}
+	}
+}
+
 func TestWhatAScriptTakesIsBounded(t *testing.T) {
 	deep := strings.Repeat("{", 100_000) + strings.Repeat("}", 100_000)
 	for body, want := range map[string]string{
