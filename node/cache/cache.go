@@ -204,7 +204,7 @@ type conn struct {
 	epoch    atomic.Uint64
 	turn     atomic.Uint64 // of Cache.turns, likewise
 	order    uint64        // counts its commands
-	detached atomic.Int32  // commands under way that nothing of the connection may overtake, wherever it goes
+	detached detached      // commands under way that no later one of the connection may overtake, wherever it goes
 	tx       *transaction  // nil for those that never asked for one
 }
 

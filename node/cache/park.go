@@ -204,7 +204,7 @@ func (p *parking) next(group int, v *view, now int64, closing bool) *waiting {
 		if slices.Contains(blocked, k) {
 			continue
 		}
-		if now > w.deadline || k.settled(v) && k.detached.Load() == 0 {
+		if now > w.deadline || k.settled(v) && !k.detached.before(w.to.n) {
 			return w
 		}
 		blocked = append(blocked, k)

@@ -190,9 +190,10 @@ func (x *scriptRun) alone() bool { return x.p.group.Serving() && x.p.group.Head(
 
 // source keeps later commands of the same origin behind the script.
 func (x *scriptRun) source(n int32) {
-	if k := x.to.conn; k != nil {
-		k.parked.Add(n)
-		k.detached.Add(n)
+	if k := x.to.conn; k != nil && n > 0 {
+		k.detach(x.to.n)
+	} else if k != nil {
+		k.attach(x.to.n)
 	}
 	if in, ok := x.to.sink.(*Inbound); ok {
 		in.waiting[x.o.group].Add(n)

@@ -370,7 +370,9 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 		return true
 	}
 	to := origin{t: k.s.Hold()}
-	k.detach()
+	k.order++
+	n := k.order
+	k.detach(n)
 	run := func() {
 		r := c.takeRound()
 		r.now = time.Now().UnixMilli()
@@ -381,12 +383,12 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 			to.reply(mergeReplies(replies, g.parts[0]))
 		}
 		c.giveRound(r)
-		k.attach()
+		k.attach(n)
 	}
 	start := func() {
 		if !c.work.start(run) {
 			to.reply(errStopping)
-			k.attach()
+			k.attach(n)
 		}
 	}
 	if t.watch.settled(start) {
@@ -395,14 +397,32 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 	return false
 }
 
-// detach keeps the connection's later commands behind one that is under way.
-func (k *conn) detach() {
-	k.parked.Add(1)
-	k.detached.Add(1)
+// detached are the places, in a connection's order, of commands that are neither in flight nor parked but under way.
+type detached struct {
+	mu   sync.Mutex
+	list []uint64
 }
 
-func (k *conn) attach() {
-	k.detached.Add(-1)
+func (d *detached) before(n uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.list, func(x uint64) bool { return x < n })
+}
+
+// detach keeps the connection's later commands behind one that is under way.
+func (k *conn) detach(n uint64) {
+	k.parked.Add(1)
+	k.detached.mu.Lock()
+	defer k.detached.mu.Unlock()
+	k.detached.list = append(k.detached.list, n)
+}
+
+func (k *conn) attach(n uint64) {
+	k.detached.mu.Lock()
+	if at := slices.Index(k.detached.list, n); at >= 0 {
+		k.detached.list = slices.Delete(k.detached.list, at, at+1)
+	}
+	k.detached.mu.Unlock()
 	k.parked.Add(-1)
 	k.cache.park.kick()
 }

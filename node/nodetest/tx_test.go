@@ -232,6 +232,60 @@ func TestSlowScriptsAreAnnouncedAndKilled(t *testing.T) {
 	}
 }
 
+// TestPipelinedTransactionsKeepTheirOrder sends WATCH, a transaction, a script and reads at once, so that EXEC comes before WATCH
+// is answered.
+func TestPipelinedTransactionsKeepTheirOrder(t *testing.T) {
+	c := Start(t, 3, nil)
+	for _, n := range c.Nodes() {
+		nc, err := n.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.SetDeadline(time.Now().Add(Patient))
+		conn := oracle.NewConn(nc)
+		var commands [][][]byte
+		var want []string
+		say := func(reply, line string) {
+			var args [][]byte
+			for w := range strings.FieldsSeq(line) {
+				args = append(args, []byte(strings.ReplaceAll(w, "_", " ")))
+			}
+			commands, want = append(commands, args), append(want, reply)
+		}
+		for i := range 40 {
+			key := fmt.Sprintf("%s-%d", n.ID, i)
+			say("+OK\r\n", "SET "+key+" 1")
+			say("+OK\r\n", "WATCH "+key)
+			say("$1\r\n1\r\n", "GET "+key)
+			say("+OK\r\n", "MULTI")
+			say("+QUEUED\r\n", "INCR "+key)
+			say("+QUEUED\r\n", "PING")
+			say("+QUEUED\r\n", "GET "+key)
+			say("*3\r\n:2\r\n+PONG\r\n$1\r\n2\r\n", "EXEC")
+			say("$1\r\n2\r\n", "GET "+key)
+			say(":3\r\n", "EVAL return_redis.call('incr',KEYS[1]) 1 "+key)
+			say("$1\r\n3\r\n", "GET "+key)
+			say("+OK\r\n", "WATCH "+key)
+			say(":4\r\n", "INCR "+key)
+			say("+OK\r\n", "MULTI")
+			say("+QUEUED\r\n", "DEL "+key)
+			say("*-1\r\n", "EXEC")
+			say("$-1\r\n", "EVAL for_i=1,1e6_do_end_redis.call('append',KEYS[1],'x')_return_false 1 "+key)
+			say("$2\r\n4x\r\n", "GET "+key)
+		}
+		got, err := conn.Pipeline(commands)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			if string(got[i]) != want[i] {
+				t.Fatalf("%s: %d: %q: %q, want %q", n.ID, i, commands[i], got[i], want[i])
+			}
+		}
+		conn.Close()
+	}
+}
+
 // TestStockRedisLoadsTransactions has a redis-server load what a node wrote.
 func TestStockRedisLoadsTransactions(t *testing.T) {
 	c := Start(t, 1, nil)
