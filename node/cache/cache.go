@@ -59,6 +59,7 @@ type Cache struct {
 	// turns counts the refusals that opened a new generation: what is sent after one could overtake what was sent before.
 	turns atomic.Uint64
 
+	scripts scripts
 	batches sync.Pool
 	work    steps
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
@@ -83,6 +84,9 @@ type part struct {
 	// sleepers are commands that wait for keys; events is what the running one does to keys.
 	sleepers sleepers
 	events   command.Events
+	watched  watchTable
+	script   *scriptRun                // the one that has the lock
+	busy     atomic.Pointer[scriptRun] // one that takes its time: the group is its alone, whoever has the lock
 }
 
 // view is the topology as routing needs it.
@@ -125,7 +129,7 @@ func New(opt Options) *Cache {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
+	c := &Cache{scripts: newScripts(), opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})
 	c.batches.New = func() any { return earlyRound() }
@@ -134,6 +138,7 @@ func New(opt Options) *Cache {
 	}
 	for i := range c.parts {
 		c.parts[i].shard = opt.DB.Shard(i)
+		c.parts[i].ctx.Eval = c.parts[i].eval
 	}
 	c.park.init()
 	c.alarms.kick = make(chan struct{}, 1)
@@ -216,6 +221,8 @@ type conn struct {
 	epoch    atomic.Uint64
 	turn     atomic.Uint64 // of Cache.turns, likewise
 	order    uint64        // counts its commands
+	detached detached      // commands under way that no later one of the connection may overtake, wherever it goes
+	tx       *transaction  // nil for those that never asked for one
 }
 
 // Client implements command.Conn.
@@ -254,6 +261,9 @@ func (c *Cache) Closed(*resp.Session) {}
 func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k := s.User.(*conn)
 	spec, problem := command.Resolve(args)
+	if k.tx != nil && c.queued(k, w, spec, problem, args) {
+		return
+	}
 	if problem != "" {
 		w.Error(problem)
 		return
@@ -266,6 +276,9 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k.home.commands++
 	switch spec.Scope {
 	case command.ScopeKey:
+		if spec.Script {
+			spec, args = c.scripts.withBody(spec, args)
+		}
 		c.keyed(k, w, spec, args)
 	case command.ScopeConn:
 		k.client.Note(spec, k.now)
@@ -275,6 +288,8 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		c.scatter(k, w, spec, args)
 	case command.ScopeCluster:
 		c.cluster(k, w, spec, args)
+	case command.ScopeNode:
+		c.transact(k, w, spec, args)
 	}
 }
 

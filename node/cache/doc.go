@@ -5,6 +5,9 @@
 // write, keeps the order of each connection's commands while primaries move, lets commands wait for their keys (BLPOP) and
 // wakes them, and runs expiry and eviction, which are the primary's business alone. It refuses commands whose keys lie in different slots where no merge is possible.
 //
+// A transaction (MULTI … EXEC) and a script run at the primary of their slot as one op: under the group's lock, with all
+// effects in one record. tx.go, watch.go and script.go begin with how, and at what cost.
+//
 // What a command does is left to package command, what a record's fate is to package replica, who is primary to
 // package topology.
 package cache

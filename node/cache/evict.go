@@ -21,10 +21,13 @@ func (c *Cache) sweep(now int64, r *round) {
 	for i := range c.parts {
 		p := &c.parts[i]
 		for range expireRounds {
+			if p.busy.Load() != nil {
+				break
+			}
 			p.group.Lock()
 			c.expireWaiters(p, now)
 			n := 0
-			if p.group.Serving() && p.shard.Expires() > 0 {
+			if p.group.Serving() && p.shard.Expires() > 0 && p.busy.Load() == nil {
 				n = c.expire(p, now, r)
 			}
 			p.group.Unlock()
@@ -48,6 +51,7 @@ func (c *Cache) expire(p *part, now int64, r *round) int {
 // remove deletes a key on the primary's own account; replicas get the DEL.
 func (p *part) remove(key []byte, r *round) {
 	p.shard.Delete(key)
+	p.watched.touch(key)
 	if !p.group.Wants() {
 		return
 	}
@@ -79,7 +83,7 @@ func (c *Cache) evictOne(r *round) bool {
 	for i := range c.parts {
 		p := &c.parts[(first+i)%len(c.parts)]
 		p.group.Lock()
-		if !p.group.Serving() {
+		if !p.group.Serving() || p.busy.Load() != nil {
 			p.group.Unlock()
 			continue
 		}

@@ -19,6 +19,8 @@ type op struct {
 	slot  uint16
 	part  bool // RunPart; its keys may be in several slots of the group, or it speaks of the whole group
 	proto int
+	tx    *txBody // an EXEC, with what it carries
+	watch bool    // a WATCH: answered with a token for each key
 	// deadline (unix ms) is kept over however many attempts a command takes; 0 means a first attempt.
 	deadline int64
 	gen      uint32 // of a request from another node
@@ -94,12 +96,20 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	r.now = now
 	p := &c.parts[o.group]
 	if o.spec.DenyOOM && c.db.OverLimit() && p.serving() && !c.evict(r) {
-		c.answer(w, &to, errOOM)
+		c.answer(w, &to, o.refusal(errOOM))
 		return done
 	}
+	if where, busy := c.whileBusy(p, o, w, now, &to); busy {
+		return where
+	}
+	full := o.scripted() && c.db.OverLimit() && p.serving() && !c.evict(r)
 	mark := len(w.Buf)
 	o.noBlock = to.b == nil
 	p.group.Lock()
+	if p.busy.Load() != nil {
+		p.group.Unlock()
+		return later
+	}
 	if !p.group.Serving() {
 		where := elsewhere
 		if p.group.Primary() {
@@ -110,8 +120,11 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	}
 	if o.spec.Write && c.driver.DiskFull() {
 		p.group.Unlock()
-		c.answer(w, &to, errDiskFull)
+		c.answer(w, &to, o.refusal(errDiskFull))
 		return done
+	}
+	if o.scripted() {
+		return c.runScript(p, o, now, to, full)
 	}
 	fx := p.run(o, w, now, r, c.db.Policy())
 	if p.ctx.Block.Asked {
@@ -125,11 +138,11 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		w.Buf = w.Buf[:mark]
 		return later
 	}
-	if !o.spec.Write {
+	if !o.writes() {
 		c.count(w.Buf[mark:])
 	}
 	if p.group.Held(seq) {
-		p.hold(seq, o.spec.Write, to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
+		p.hold(seq, o.writes(), to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
 		c.wake(p, &p.events, now, r)
 		p.group.Unlock()
 		return done
@@ -139,7 +152,7 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	switch {
 	case to.s != nil:
 	case r.early && r.batch.Pending():
-		r.keep(&to, w.Buf[mark:], o.spec.Write)
+		r.keep(&to, w.Buf[mark:], o.writes())
 	default:
 		to.reply(w.Buf[mark:])
 	}
@@ -165,19 +178,31 @@ func (c *Cache) answer(w *resp.Writer, to *origin, msg string) {
 // run executes the op on the shard, under the group's lock, and returns its effects, nil if nobody wants any.
 func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Policy) *command.Effects {
 	var fx *command.Effects
-	if o.spec.Write && p.group.Wants() {
+	if o.writes() && (p.group.Wants() || len(p.watched.keys) > 0 || o.scripted()) {
 		p.fx.Reset()
 		fx = &p.fx
 	}
 	x := &p.ctx
 	x.Events, x.Block, x.Waited, x.NoBlock = p.interested(), command.Block{}, o.waited, o.noBlock
 	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, now, w, fx, r.rng, policy
-	if o.part {
+	switch {
+	case o.tx != nil:
+		p.runTx(o, w)
+	case o.watch:
+		p.runWatch(o, w, r)
+	case o.part:
 		x.RunPart()
-	} else {
+	default:
 		x.Run()
 	}
 	x.Args, x.W = nil, nil
+	if o.scripted() {
+		fx.Bracket()
+	}
+	p.watched.note(fx)
+	if !p.group.Wants() {
+		return nil
+	}
 	return fx
 }
 
@@ -327,6 +352,7 @@ func (w *waiter) fail() {
 
 // Apply implements replica.Machine.
 func (c *Cache) Apply(group uint16, effects []byte) error {
+	c.parts[group].watched.forget()
 	shard := c.parts[group].shard
 	shard.SetClock(c.clock.Load())
 	return command.Apply(shard, effects)
@@ -351,6 +377,7 @@ func (c *Cache) Snapshot(group uint16, emit func([]byte)) {
 
 // Clear implements replica.Machine.
 func (c *Cache) Clear(group uint16, emit func([]byte)) {
+	c.parts[group].watched.forget()
 	shard := c.parts[group].shard
 	var fx command.Effects
 	del := []byte("DEL")

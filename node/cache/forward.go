@@ -26,6 +26,7 @@ const (
 	frameRequest = 1
 	frameReply   = 2
 	frameCancel  = 3
+	frameScript  = 4 // a SCRIPT command for every node: id u64, its arguments as in a request
 
 	requestHeader = 8 + 4 + 1 + 2 + 2 + 4
 	replyHeader   = 8 + 1
@@ -34,6 +35,7 @@ const (
 	flagRESP3   = 2
 	flagNoBlock = 4
 	flagWaited  = 8
+	flagTx      = 16 // EXEC with its queue, or WATCH
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
@@ -79,6 +81,7 @@ type pending struct {
 	gen      uint32
 	size     int
 	deadline int64
+	node     bool // it is for the node, not for a group's primary: never asked again
 	to       origin
 	body     []byte // the request, kept until answered: a refused one is asked again
 	waited   bool   // the other node said that it waits for its keys
@@ -115,9 +118,12 @@ func (c *Cache) forward(v *view, o *op, to origin, r *round) bool {
 		return false // refused since its order was looked at: with the new generation it would overtake
 	}
 	at, p := rem.take()
-	p.to, p.write, p.group, p.gen = to, o.spec.Write, o.group, rem.generation[o.group]
+	p.to, p.write, p.group, p.gen = to, o.writes(), o.group, rem.generation[o.group]
 	if p.deadline = o.deadline; p.deadline == 0 {
 		p.deadline = r.now + c.opt.Wait.Milliseconds()
+	}
+	if o.scripted() {
+		p.deadline += scriptLimit.Milliseconds()
 	}
 	o.noBlock, p.waited, p.until = to.b == nil, o.waited, o.until
 	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen, r.now)
@@ -178,6 +184,9 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32, now int64) []byte {
 	if o.waited {
 		flags |= flagWaited
 	}
+	if o.tx != nil || o.watch {
+		flags |= flagTx
+	}
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint32(b, gen)
 	b = append(b, flags)
@@ -228,11 +237,15 @@ func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) 
 	if len(o.args) == 0 || int(o.group) >= ring.Groups || o.slot >= ring.Slots || ring.GroupOf(o.slot) != o.group || len(b) > 0 {
 		return id, gen, errRequest
 	}
+	o.tx, o.watch = nil, false
+	if flags&flagTx != 0 {
+		return id, gen, o.readTx()
+	}
 	var problem string
 	if o.spec, problem = command.Resolve(o.args); problem != "" {
 		return id, gen, fmt.Errorf("%w: %s (is that node of another version?)", errRequest, problem)
 	}
-	if o.spec.Scope == command.ScopeConn || o.part == (o.spec.Scope == command.ScopeKey) {
+	if o.spec.Scope == command.ScopeConn || o.spec.Scope == command.ScopeNode || o.part == (o.spec.Scope == command.ScopeKey) {
 		return id, gen, fmt.Errorf("%w: %s can't be forwarded so", errRequest, o.spec.Name)
 	}
 	return id, gen, nil
@@ -374,6 +387,8 @@ func (c *Cache) expirePending(now int64) {
 
 func (c *Cache) giveUp(p *pending) {
 	switch {
+	case p.node:
+		p.to.fail(errNoAnswer)
 	case p.write:
 		c.Stats.Unanswered.Add(1)
 		p.settled()
@@ -413,6 +428,9 @@ func (c *Cache) Accept(s stream) *Inbound { return &Inbound{c: c, s: s, round: e
 func (in *Inbound) Frame(typ byte, body []byte) error {
 	if typ == frameCancel {
 		return in.cancel(body)
+	}
+	if typ == frameScript {
+		return in.scriptFrame(body)
 	}
 	if typ != frameRequest {
 		return errRequest

@@ -128,7 +128,7 @@ func (p *parking) putBack(w waiting) bool {
 func (c *Cache) wait(o *op, to origin) {
 	now := time.Now()
 	w := waiting{
-		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.spec.Write, group: o.group,
+		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.writes(), group: o.group,
 		gen: o.gen, deadline: now.Add(c.opt.Wait).UnixMilli(), waited: o.waited, until: o.until,
 	}
 	w.entered()
@@ -154,6 +154,7 @@ func (c *Cache) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			c.work.close()
+			c.scripts.stop()
 			c.park.close()
 			c.routeParked(r, true)
 			c.expirePending(math.MaxInt64)
@@ -257,7 +258,7 @@ func (p *parking) next(group int, v *view, now int64, closing bool) *waiting {
 		if slices.Contains(blocked, k) {
 			continue
 		}
-		if now > w.deadline || k.settled(v) {
+		if now > w.deadline || k.settled(v) && !k.detached.before(w.to.n) {
 			return w
 		}
 		blocked = append(blocked, k)

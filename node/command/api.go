@@ -19,6 +19,8 @@ const (
 	ScopeScatter
 	// ScopeCluster commands speak about every key; the caller runs RunPart on every shard.
 	ScopeCluster
+	// ScopeNode commands speak of transactions and of scripts, which are the caller's: it carries them out.
+	ScopeNode
 )
 
 // Merge says how the replies of RunPart become one reply. An error reply of any part is the reply of the whole.
@@ -82,6 +84,8 @@ type Spec struct {
 	OneKey bool
 	// Write and DenyOOM repeat the flags that the write path asks about.
 	Write, DenyOOM bool
+	// Script is set on the commands that run a script. Its commands may write although this one is no write command.
+	Script bool
 	// Container is set on commands that only hold subcommands (CLIENT, CONFIG, OBJECT, CLUSTER, COMMAND); Sub finds them.
 	Container bool
 
@@ -112,6 +116,8 @@ type Ctx struct {
 	Block Block
 	// Waited says that the command asked to wait before and is run again.
 	Waited bool
+	// Eval runs the script that a command with Spec.Script asks for.
+	Eval func(*Ctx)
 	// RNG serves RANDOMKEY.
 	RNG *rand.Rand
 	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.

@@ -34,11 +34,17 @@ func Apply(shard *store.Shard, effects []byte) error {
 
 func applyOne(shard *store.Shard, d *decoder) error {
 	n, ok := d.header('*')
-	if !ok || n < 2 {
+	if !ok || n < 1 {
 		return ErrEffects
 	}
 	name, ok := d.bulk()
 	if !ok {
+		return ErrEffects
+	}
+	if n == 1 {
+		if bracket(name) {
+			return nil
+		}
 		return ErrEffects
 	}
 	if string(name) == "DEL" {

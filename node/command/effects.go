@@ -207,3 +207,11 @@ func appendBulkInt(b []byte, n int64) []byte {
 	var tmp [20]byte
 	return appendBulk(b, strconv.AppendInt(tmp[:0], n, 10))
 }
+
+// Len is the size of the effects in bytes.
+func (e *Effects) Len() int {
+	if e == nil {
+		return 0
+	}
+	return len(e.Buf)
+}

@@ -108,6 +108,10 @@ func bulkText(b []byte) string { return strings.Split(string(b), "\r\n")[1] }
 func TestEveryCommandHasItsFunction(t *testing.T) {
 	for name, s := range byName {
 		switch {
+		case s.Scope == ScopeNode:
+			if s.run != nil || s.conn != nil {
+				t.Errorf("%s has a function that nobody calls", name)
+			}
 		case s.Scope == ScopeConn && s.conn == nil, s.Scope != ScopeConn && s.run == nil:
 			t.Errorf("%s has no function", name)
 		case (s.Scope == ScopeScatter || s.Scope == ScopeCluster) != (s.Merge != MergeNone):

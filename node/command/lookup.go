@@ -20,6 +20,7 @@ type binding struct {
 	// effect says that the command may be among the effects of a write and is repeated by running it: it depends on
 	// nothing but its arguments and the keys that it names, and answers with no error when it follows the same history.
 	effect bool
+	script bool
 }
 
 // bindings lists every command and subcommand there is, group by group.
@@ -31,7 +32,8 @@ func bindings() []binding {
 		listCommands(),
 		hashCommands(), setCommands(), bitmapCommands(), sortCommands(), memoryCommands(), debugCommands(),
 		zsetCommands(), geoCommands(), hyperLogLogCommands(),
-		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
+		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
+		scriptCommands(),
 	} {
 		all = append(all, group...)
 	}
@@ -73,7 +75,7 @@ func init() {
 			Name: b.name, Arity: f.arity, Flags: f.flags, FirstKey: f.first, LastKey: f.last, KeyStep: f.step,
 			Scope: b.scope, Merge: b.merge, OneKey: f.first > 0 && f.first == f.last && b.keys == nil,
 			Write: f.flags&FlagWrite != 0, DenyOOM: f.flags&FlagDenyOOM != 0,
-			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect,
+			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect, Script: b.script,
 		}
 		byName[b.name] = s
 		if container, _, sub := strings.Cut(b.name, "|"); sub {

@@ -5,7 +5,8 @@
 // and is written by `go run ./node/command/golden/record`. Lines are:
 //
 //	# a comment
-//	mode cluster          the server must (or, "standalone", must not) speak as part of a cluster
+//	mode cluster          the server must (or, "standalone", must not) speak as part of a cluster; "node" is for
+//	                      what a node does and the table of commands alone does not
 //	reconnect             go on with a new connection
 //	> GET "a\x00b"        a request; words in double quotes are Go string literals
 //	< $5                  a line of the reply, its CR LF left out, other unprintable bytes as \xNN
@@ -48,6 +49,8 @@ const (
 	Any        Mode = ""
 	Standalone Mode = "standalone"
 	Cluster    Mode = "cluster"
+	// Node is a cluster's node as a whole: what takes more than a table of commands, such as transactions.
+	Node Mode = "node"
 )
 
 // Mark says in what a reply may differ from the recorded one.

@@ -42,7 +42,7 @@ func run(out string) error {
 	steps := 0
 	for _, c := range cases {
 		srv := plain
-		if c.Mode == golden.Cluster {
+		if c.Mode == golden.Cluster || c.Mode == golden.Node {
 			srv = cluster
 		}
 		for _, proto := range []int{2, 3} {

@@ -1,0 +1,609 @@
+package cache
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"hypercache/node/command"
+	"hypercache/node/resp"
+	"hypercache/node/ring"
+)
+
+// A transaction's commands queue at the node that its client is connected to. EXEC sends them as one op to the primary of
+// their slot, which runs them under the group's lock and orders their effects as one record. Commands that concern the
+// connection are run here when EXEC comes, before the others are sent, and their replies put in their places.
+
+const (
+	maxTxBytes    = 64 << 20 // of the arguments of one transaction
+	maxTxCommands = 1 << 17
+	maxWatches    = 1 << 12 // keys that one connection watches
+)
+
+const (
+	errExecAbort = "EXECABORT Transaction discarded because of previous errors."
+	errWholeInTx = "ERR This command speaks of the keys of all slots and is not possible inside a transaction"
+	errTxSize    = "ERR The transaction is too large"
+)
+
+// transaction is what a connection has said since MULTI or WATCH.
+type transaction struct {
+	open   bool // after MULTI
+	broken bool // a command was refused: EXEC will be
+	queue  []queuedCommand
+	bytes  int
+	watch  *watchSet
+}
+
+type queuedCommand struct {
+	spec  *command.Spec
+	args  [][]byte
+	slot  int // -1 without keys
+	local bool
+}
+
+// watch is a key with the token that its primary gave.
+type watch struct {
+	key   []byte
+	token uint64
+}
+
+// watchSet collects the tokens of a connection's WATCHes. UNWATCH leaves it to those that are still under way.
+type watchSet struct {
+	slot uint16
+
+	mu      sync.Mutex
+	keys    int
+	list    []watch
+	pending int
+	failed  bool   // what it was to watch is not known: nothing may rest on it
+	then    func() // waits for the last one that is pending
+}
+
+// txBody is what EXEC takes to the primary.
+type txBody struct {
+	watches  []watch
+	commands []txCommand
+}
+
+type txCommand struct {
+	spec *command.Spec
+	args [][]byte
+}
+
+// txSpecs describe an EXEC by whether it writes, whether that takes memory, and whether it runs scripts.
+var txSpecs = func() map[[3]bool]*command.Spec {
+	all := map[[3]bool]*command.Spec{}
+	for i := range 8 {
+		write, memory, script := i&1 != 0, i&2 != 0, i&4 != 0
+		all[[3]bool{write, memory, script}] = &command.Spec{
+			Name: "exec", Scope: command.ScopeNode, Write: write, DenyOOM: memory, Script: script,
+		}
+	}
+	return all
+}()
+
+var watchSpec = &command.Spec{Name: "watch", Scope: command.ScopeNode}
+
+// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH, and what is said of scripts.
+func (c *Cache) transact(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+	k.client.Note(spec, k.now)
+	if strings.HasPrefix(spec.Name, "script") {
+		c.script(k, w, spec, args)
+		return
+	}
+	if k.tx == nil {
+		k.tx = &transaction{}
+	}
+	switch spec.Name {
+	case "multi":
+		if k.tx.open {
+			w.Error("ERR MULTI calls can not be nested")
+			return
+		}
+		k.tx.open = true
+		w.OK()
+	case "discard":
+		if !k.tx.open {
+			w.Error("ERR DISCARD without MULTI")
+			return
+		}
+		k.tx = nil
+		w.OK()
+	case "unwatch":
+		k.tx.watch = nil
+		w.OK()
+	case "watch":
+		c.watch(k, w, args)
+	case "exec":
+		c.execTx(k, w)
+	}
+}
+
+// queued takes a command into the open transaction. It returns false for what runs at once.
+func (c *Cache) queued(k *conn, w *resp.Writer, spec *command.Spec, problem string, args [][]byte) bool {
+	t := k.tx
+	if problem == "" && spec.Name == "reset" {
+		k.tx = nil
+		return false
+	}
+	if !t.open {
+		return false
+	}
+	if problem == "" {
+		switch spec.Name {
+		case "multi", "exec", "discard", "watch", "quit":
+			return false
+		}
+		problem = t.add(c, k, spec, args)
+	}
+	if problem != "" {
+		t.broken = true
+		w.Error(problem)
+		return true
+	}
+	w.SimpleString("QUEUED")
+	return true
+}
+
+// add queues a command, or says why it can't be.
+func (t *transaction) add(c *Cache, k *conn, spec *command.Spec, args [][]byte) (problem string) {
+	if spec.Script {
+		spec, args = c.scripts.withBody(spec, args)
+	}
+	q := queuedCommand{spec: spec, slot: -1, local: spec.Scope == command.ScopeConn || spec.Scope == command.ScopeNode}
+	switch {
+	case spec.Flags&command.FlagNoMulti != 0:
+		return "ERR Command not allowed inside a transaction"
+	case spec.Scope == command.ScopeCluster:
+		return errWholeInTx
+	case !q.local:
+		k.keys = command.Keys(spec, args, k.keys[:0])
+		for _, at := range k.keys {
+			slot := int(ring.Slot(args[at]))
+			if q.slot >= 0 && slot != q.slot {
+				return crossSlot
+			}
+			q.slot = slot
+		}
+	}
+	if problem := c.refusesHere(spec, q.slot, k.home); problem != "" {
+		return problem
+	}
+	for _, a := range args {
+		t.bytes += len(a) + 16
+		q.args = append(q.args, slices.Clone(a))
+	}
+	if t.bytes > maxTxBytes || len(t.queue) >= maxTxCommands {
+		t.queue = nil
+		return errTxSize
+	}
+	t.queue = append(t.queue, q)
+	return ""
+}
+
+// refusesHere says why a write would be refused now, if it is this node that would run it. Another node says so at EXEC.
+func (c *Cache) refusesHere(spec *command.Spec, slot int, r *round) string {
+	if slot < 0 || !spec.Write {
+		return ""
+	}
+	p := &c.parts[ring.GroupOf(uint16(slot))]
+	full, over := c.driver.DiskFull(), spec.DenyOOM && c.db.OverLimit()
+	switch {
+	case !full && !over || !p.serving():
+	case over && !c.evict(r):
+		return errOOM
+	case full:
+		return errDiskFull
+	}
+	return ""
+}
+
+// refusal is how an error that keeps the op from running is told.
+func (o *op) refusal(problem string) string {
+	if o.tx != nil {
+		return "EXECABORT Transaction discarded because of: " + problem
+	}
+	return problem
+}
+
+// watch asks the keys' primary for their tokens.
+func (c *Cache) watch(k *conn, w *resp.Writer, args [][]byte) {
+	if k.tx.open {
+		w.Error("ERR WATCH inside MULTI is not allowed")
+		return
+	}
+	slot := ring.Slot(args[1])
+	set := k.tx.watch
+	for _, key := range args[2:] {
+		if ring.Slot(key) != slot {
+			w.Error(crossSlot)
+			return
+		}
+	}
+	if set != nil && set.slot != slot {
+		w.Error(crossSlot) // one EXEC asks one primary
+		return
+	}
+	if to := c.movedTo(k, slot); to != "" {
+		w.Error(to)
+		return
+	}
+	if set == nil {
+		set = &watchSet{slot: slot}
+	}
+	if !set.begin(len(args) - 1) {
+		w.Error("ERR Too many watched keys")
+		return
+	}
+	k.tx.watch = set
+	keys := make([][]byte, 0, len(args)-1)
+	for _, key := range args[1:] {
+		keys = append(keys, slices.Clone(key))
+	}
+	g := &gather{left: 1, parts: make([][]byte, 1)}
+	g.then = func(parts [][]byte, to origin) { to.reply(set.took(keys, parts[0])) }
+	o := op{spec: watchSpec, args: append([][]byte{watchName}, keys...), group: ring.GroupOf(slot), slot: slot, proto: 2, watch: true}
+	c.dispatch(g, []op{o}, k, k.now, k.home)
+	if g.complete(func() origin { return origin{t: k.s.Hold()} }) {
+		w.Raw(set.took(keys, g.parts[0]))
+	}
+}
+
+// movedTo is the redirection for a connection that asked for such, "" if the command may run.
+func (c *Cache) movedTo(k *conn, slot uint16) string {
+	v := c.view.Load()
+	primary := v.primary[ring.GroupOf(slot)]
+	if !k.client.ReadOnly() || primary == c.opt.Self || v.addr[primary] == "" {
+		return ""
+	}
+	return moved(slot, v.addr[primary])
+}
+
+func (s *watchSet) begin(keys int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys+keys > maxWatches {
+		return false
+	}
+	s.keys += keys
+	s.pending++
+	return true
+}
+
+// took takes the primary's answer to a WATCH and returns the client's.
+func (s *watchSet) took(keys [][]byte, raw []byte) []byte {
+	tokens := elements(raw)
+	s.mu.Lock()
+	reply := okReply
+	if len(tokens) != len(keys) {
+		s.failed = true
+		reply = raw
+	}
+	for i := range tokens {
+		if _, b, ok := header(tokens[i]); ok && len(b) == 10 && !s.failed {
+			s.list = append(s.list, watch{keys[i], binary.LittleEndian.Uint64(b)})
+			continue
+		}
+		s.failed = true
+	}
+	s.pending--
+	then := s.then
+	if s.pending > 0 {
+		then = nil
+	}
+	s.mu.Unlock()
+	if then != nil {
+		then()
+	}
+	return reply
+}
+
+// settled returns false if WATCHes are under way: then, if not nil, is called when they no longer are, maybe with a lock
+// held.
+func (s *watchSet) settled(then func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending > 0 {
+		s.then = then
+		return false
+	}
+	return true
+}
+
+// execTx ends the transaction.
+func (c *Cache) execTx(k *conn, w *resp.Writer) {
+	t := k.tx
+	if !t.open {
+		w.Error("ERR EXEC without MULTI")
+		return
+	}
+	k.tx = nil
+	if t.broken {
+		w.Error(errExecAbort)
+		return
+	}
+	slot, remote, ok := t.place()
+	if !ok {
+		w.Error(crossSlot)
+		return
+	}
+	if slot < 0 {
+		slot = int(c.anySlot())
+	}
+	if remote {
+		if to := c.movedTo(k, uint16(slot)); to != "" {
+			w.Error(to)
+			return
+		}
+	}
+	proto := w.Proto
+	replies, local := c.runLocal(k, t, proto)
+	if !remote {
+		w.Array(len(replies))
+		for _, raw := range replies {
+			w.Raw(raw)
+		}
+		return
+	}
+	if t.watch != nil && !c.afterWatches(k, t, uint16(slot), proto, replies) {
+		return
+	}
+	o := t.op(uint16(slot), proto)
+	if !local {
+		c.run(k, w, o)
+		return
+	}
+	g := &gather{left: 1, parts: make([][]byte, 1)}
+	g.then = func(parts [][]byte, to origin) { to.reply(mergeReplies(replies, parts[0])) }
+	c.dispatch(g, []op{*o}, k, k.now, k.home)
+	if g.complete(func() origin { return origin{t: k.s.Hold()} }) {
+		w.Raw(mergeReplies(replies, g.parts[0]))
+	}
+}
+
+// afterWatches puts EXEC off until the connection's WATCHes are answered, if some are not: it returns false then.
+func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, replies [][]byte) bool {
+	if t.watch.settled(nil) {
+		return true
+	}
+	to := origin{t: k.s.Hold()}
+	k.order++
+	n := k.order
+	k.detach(n)
+	run := func() {
+		r := c.takeRound()
+		r.now = time.Now().UnixMilli()
+		g := &gather{left: 1, parts: make([][]byte, 1)}
+		g.then = func(parts [][]byte, to origin) { to.reply(mergeReplies(replies, parts[0])) }
+		c.dispatch(g, []op{*t.op(slot, proto)}, nil, r.now, r)
+		if g.complete(func() origin { return to }) {
+			to.reply(mergeReplies(replies, g.parts[0]))
+		}
+		c.giveRound(r)
+		k.attach(n)
+	}
+	start := func() {
+		if !c.work.start(run) {
+			to.reply(errStopping)
+			k.attach(n)
+		}
+	}
+	if t.watch.settled(start) {
+		start()
+	}
+	return false
+}
+
+// detached are the places, in a connection's order, of commands that are neither in flight nor parked but under way.
+type detached struct {
+	mu   sync.Mutex
+	list []uint64
+}
+
+func (d *detached) before(n uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.list, func(x uint64) bool { return x < n })
+}
+
+// detach keeps the connection's later commands behind one that is under way.
+func (k *conn) detach(n uint64) {
+	k.parked.Add(1)
+	k.detached.mu.Lock()
+	defer k.detached.mu.Unlock()
+	k.detached.list = append(k.detached.list, n)
+}
+
+func (k *conn) attach(n uint64) {
+	k.detached.mu.Lock()
+	if at := slices.Index(k.detached.list, n); at >= 0 {
+		k.detached.list = slices.Delete(k.detached.list, at, at+1)
+	}
+	k.detached.mu.Unlock()
+	k.parked.Add(-1)
+	k.cache.park.kick()
+}
+
+// place finds the one slot of everything that the transaction touches, -1 if it has no keys. remote says that a primary
+// has to take part.
+func (t *transaction) place() (slot int, remote, ok bool) {
+	slot = -1
+	if t.watch != nil {
+		slot, remote = int(t.watch.slot), true
+	}
+	for i := range t.queue {
+		q := &t.queue[i]
+		remote = remote || !q.local
+		if q.slot < 0 {
+			continue
+		}
+		if slot >= 0 && q.slot != slot {
+			return 0, false, false
+		}
+		slot = q.slot
+	}
+	return slot, remote, true
+}
+
+// runLocal runs what concerns the connection. replies has nil where another node's belong.
+func (c *Cache) runLocal(k *conn, t *transaction, proto int) (replies [][]byte, any bool) {
+	replies = make([][]byte, len(t.queue))
+	for i := range t.queue {
+		q := &t.queue[i]
+		if !q.local {
+			continue
+		}
+		any = true
+		w := resp.Writer{Proto: proto}
+		switch {
+		case q.spec.Name == "unwatch": // EXEC has done it
+			w.OK()
+		case q.spec.Scope == command.ScopeNode:
+			c.script(nil, &w, q.spec, q.args)
+		default:
+			ctx := command.ConnCtx{Spec: q.spec, Args: q.args, W: &w, Conn: k, Server: c.opt.Server, Now: k.now}
+			ctx.Run()
+		}
+		replies[i] = w.Buf
+	}
+	return replies, any
+}
+
+// mergeReplies puts the replies of a primary between those that are here. What is no array of them is the whole reply: an
+// error, or null.
+func mergeReplies(replies [][]byte, raw []byte) []byte {
+	n, rest, ok := header(raw)
+	missing := 0
+	for _, r := range replies {
+		if r == nil {
+			missing++
+		}
+	}
+	if !ok || raw[0] != '*' || n != missing {
+		return raw
+	}
+	w := resp.Writer{Buf: make([]byte, 0, len(raw)+64*len(replies))}
+	w.Array(len(replies))
+	for _, r := range replies {
+		if r == nil {
+			size := resp.Size(rest)
+			if size == 0 {
+				return raw
+			}
+			r, rest = rest[:size], rest[size:]
+		}
+		w.Raw(r)
+	}
+	return w.Buf
+}
+
+var execName, watchName = []byte("EXEC"), []byte("WATCH")
+
+// op makes the op of EXEC. On the wire its arguments are EXEC, the number of watched keys, each key and its token, then for
+// each command the number of its arguments and these.
+func (t *transaction) op(slot uint16, proto int) *op {
+	o := &op{group: ring.GroupOf(slot), slot: slot, proto: proto, tx: &txBody{}}
+	if t.watch != nil {
+		t.watch.mu.Lock()
+		o.tx.watches = t.watch.list
+		if t.watch.failed {
+			o.tx.watches = []watch{{}} // that is no key's token: EXEC aborts
+		}
+		t.watch.mu.Unlock()
+	}
+	number := func(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
+	o.args = [][]byte{execName, number(len(o.tx.watches))}
+	for _, w := range o.tx.watches {
+		o.args = append(o.args, w.key, binary.LittleEndian.AppendUint64(nil, w.token))
+	}
+	for i := range t.queue {
+		q := &t.queue[i]
+		if q.local {
+			continue
+		}
+		o.tx.commands = append(o.tx.commands, txCommand{q.spec, q.args})
+		o.args = append(append(o.args, number(len(q.args))), q.args...)
+	}
+	o.describe()
+	return o
+}
+
+// describe finds the spec of an EXEC.
+func (o *op) describe() {
+	var is [3]bool
+	for i := range o.tx.commands {
+		s := o.tx.commands[i].spec
+		is[0], is[1], is[2] = is[0] || s.Write, is[1] || s.DenyOOM, is[2] || s.Script
+	}
+	o.spec = txSpecs[is]
+}
+
+// readTx parses the arguments of an EXEC or a WATCH of another node.
+func (o *op) readTx() error {
+	if string(o.args[0]) == string(watchName) && len(o.args) > 1 {
+		o.spec, o.watch = watchSpec, true
+		return nil
+	}
+	rest := o.args[1:]
+	number := func() (int, bool) {
+		if len(rest) == 0 {
+			return 0, false
+		}
+		n, size := binary.Uvarint(rest[0])
+		rest = rest[1:]
+		return int(n), size > 0 && n <= uint64(len(rest))
+	}
+	tx := &txBody{}
+	n, ok := number()
+	if !ok || 2*n > len(rest) {
+		return errRequest
+	}
+	for range n {
+		if len(rest[1]) != 8 {
+			return errRequest
+		}
+		tx.watches = append(tx.watches, watch{rest[0], binary.LittleEndian.Uint64(rest[1])})
+		rest = rest[2:]
+	}
+	for len(rest) > 0 {
+		if n, ok = number(); !ok || n == 0 {
+			return errRequest
+		}
+		spec, problem := command.Resolve(rest[:n])
+		if problem != "" || spec.Scope != command.ScopeKey && spec.Scope != command.ScopeScatter {
+			return errRequest
+		}
+		tx.commands = append(tx.commands, txCommand{spec, rest[:n:n]})
+		rest = rest[n:]
+	}
+	o.tx = tx
+	o.describe()
+	return nil
+}
+
+// runTx runs a transaction, under the group's lock. A command's error does not keep the others from running.
+func (p *part) runTx(o *op, w *resp.Writer) {
+	x := &p.ctx
+	if !p.holds(o.tx, x.Now) {
+		w.NullArray()
+		return
+	}
+	x.NoBlock = true
+	w.Array(len(o.tx.commands))
+	for i := range o.tx.commands {
+		x.Spec, x.Args = o.tx.commands[i].spec, o.tx.commands[i].args
+		if x.Spec.Scope == command.ScopeScatter {
+			x.RunPart()
+		} else {
+			x.Run()
+		}
+		if p.script != nil && !p.script.alone() {
+			break // nothing was written, and it will be said so
+		}
+	}
+	x.NoBlock = false
+	x.FX.Bracket()
+}

@@ -1,0 +1,66 @@
+package command
+
+// txCommands are those that begin, end and guard a transaction. The caller, who knows where keys live, carries them out.
+func txCommands() []binding {
+	return []binding{
+		{name: "multi", scope: ScopeNode},
+		{name: "exec", scope: ScopeNode},
+		{name: "discard", scope: ScopeNode},
+		{name: "watch", scope: ScopeNode},
+		{name: "unwatch", scope: ScopeNode},
+	}
+}
+
+// Bracket makes the effects one transaction, if there are several: MULTI before them and EXEC behind, so
+// that a redis-server that loads them as its append-only file has all or none. Apply passes over both, since a record is
+// applied as a whole anyway.
+func (e *Effects) Bracket() {
+	if e == nil || e.N < 2 {
+		return
+	}
+	const begin, end = "*1\r\n$5\r\nMULTI\r\n", "*1\r\n$4\r\nEXEC\r\n"
+	n := len(e.Buf)
+	e.Buf = append(e.Buf, begin...)
+	copy(e.Buf[len(begin):], e.Buf[:n])
+	copy(e.Buf, begin)
+	e.Buf = append(e.Buf, end...)
+}
+
+// bracket says whether an effect is one that Bracket added.
+func bracket(name []byte) bool { return string(name) == "MULTI" || string(name) == "EXEC" }
+
+// EffectKeys calls yield for every key that the effects name, which are all that they change. It returns false when it can't
+// tell: everything may have changed.
+func EffectKeys(effects []byte, yield func(key []byte)) bool {
+	d := decoder{buf: effects}
+	var args [][]byte
+	var at []int
+	for d.pos < len(d.buf) {
+		n, ok := d.header('*')
+		if !ok || n < 1 || n > maxEffectWords {
+			return false
+		}
+		args = args[:0]
+		for range n {
+			arg, ok := d.bulk()
+			if !ok {
+				return false
+			}
+			args = append(args, arg)
+		}
+		if n == 1 && bracket(args[0]) {
+			continue
+		}
+		spec, problem := Resolve(args)
+		if problem != "" {
+			return false
+		}
+		if at = Keys(spec, args, at[:0]); len(at) == 0 {
+			return false
+		}
+		for _, i := range at {
+			yield(args[i])
+		}
+	}
+	return true
+}

@@ -1,0 +1,233 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"hypercache/node/resp"
+)
+
+const (
+	maxCalls    = 2048
+	maxRegistry = 1 << 20
+	maxString   = 64 << 20
+	// tickEvery is how many instructions pass between two calls of Host.Tick.
+	tickEvery = 512
+)
+
+// Host is what a script runs in. Its methods are called by the goroutine that runs the script.
+type Host interface {
+	// Call executes one command and writes its reply, in RESP2 or RESP3 as w.Proto says. An error reply is what redis.call
+	// raises.
+	Call(args [][]byte, w *resp.Writer)
+	// Tick is called every few hundred instructions. A text ends the script with that error, whatever the script does
+	// about it.
+	Tick() (stop string)
+	// Log takes a line of redis.log.
+	Log(level int, message string)
+}
+
+// Run is one execution of a script.
+type Run struct {
+	Script *Script
+	Keys   [][]byte
+	Args   [][]byte
+	Host   Host
+	// Version is what redis.REDIS_VERSION says.
+	Version string
+
+	l       *lua.LState
+	proto   int // of redis.call's replies: redis.setresp
+	stopped string
+	ticks   int
+	ran     int // instructions, about
+	env     *lua.LTable
+	proxies map[*lua.LTable]*lua.LTable
+	rng     *rand.Rand
+	call    resp.Writer
+}
+
+// hook is the context of a script's state. The interpreter calls Done before every instruction.
+type hook struct{ r *Run }
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+var errStopped = errors.New("script stopped")
+
+func (h hook) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (h hook) Value(any) any               { return nil }
+func (h hook) Err() error                  { return errStopped }
+func (h hook) Done() <-chan struct{} {
+	r := h.r
+	if r.ticks--; r.ticks > 0 {
+		return nil
+	}
+	if r.stopped == "" {
+		r.ticks = tickEvery
+		r.ran += tickEvery
+		if r.stopped = r.Host.Tick(); r.stopped == "" {
+			return nil
+		}
+	}
+	r.ticks = 0
+	return closed
+}
+
+var _ context.Context = hook{}
+
+// machines are Runs whose state is made: making one costs far more than most scripts.
+var machines sync.Pool
+
+// reusable is after how many instructions a state is not used again: its stacks may have grown.
+const reusable = 100 * tickEvery
+
+// Do runs the script and writes its reply to w.
+func (r *Run) Do(w *resp.Writer) {
+	m, ok := machines.Get().(*Run)
+	if !ok {
+		m = newMachine(r.Version)
+	}
+	m.Script, m.Keys, m.Args, m.Host = r.Script, r.Keys, r.Args, r.Host
+	done := m.do(w)
+	m.Script, m.Keys, m.Args, m.Host = nil, nil, nil, nil
+	if done && m.untouched() {
+		machines.Put(m)
+		return
+	}
+	m.l.Close()
+}
+
+func newMachine(version string) *Run {
+	r := &Run{Version: version}
+	r.l = lua.NewState(lua.Options{
+		CallStackSize: maxCalls, RegistrySize: 256, RegistryMaxSize: maxRegistry, RegistryGrowStep: 1024,
+		SkipOpenLibs: true, MinimizeStackMemory: true,
+	})
+	r.sandbox()
+	r.l.SetContext(hook{r})
+	return r
+}
+
+// do runs the script and says whether it ended well.
+func (r *Run) do(w *resp.Writer) bool {
+	r.proto, r.ticks, r.ran, r.stopped = 2, tickEvery, 0, ""
+	r.rng = rand.New(rand.NewPCG(0, 0)) // Redis seeds it alike for every script
+	r.env.RawSetString("KEYS", r.list(r.Keys))
+	r.env.RawSetString("ARGV", r.list(r.Args))
+	fn := r.l.NewFunctionFromProto(r.Script.proto)
+	fn.Env = r.l.Env
+	r.l.Push(fn)
+	if err := r.l.PCall(0, 1, r.l.NewFunction(r.handleError)); err != nil {
+		r.fail(w, err)
+		return false
+	}
+	mark := len(w.Buf)
+	problem := r.reply(w, r.l.Get(-1), 0)
+	r.l.SetTop(0)
+	if problem != "" {
+		w.Buf = w.Buf[:mark]
+		w.Error(problem)
+	}
+	return problem == ""
+}
+
+// untouched says that the script left its environment as it was: another may have it. Everything that could be changed is
+// refused already; this is the second look.
+func (r *Run) untouched() bool {
+	for proxy := range r.proxies {
+		if k, _ := proxy.Next(lua.LNil); k != lua.LNil || proxy.Len() > 0 {
+			return false
+		}
+	}
+	return r.ran < reusable
+}
+
+// handleError makes an error a table with its place, as Redis' own handler does.
+func (r *Run) handleError(l *lua.LState) int {
+	t, ok := l.Get(1).(*lua.LTable)
+	if !ok {
+		t = l.NewTable()
+		t.RawSetString("err", lua.LString("ERR "+luaMessage(l.ToStringMeta(l.Get(1)).String())))
+	}
+	for level := 1; ; level++ {
+		d, ok := l.GetStack(level)
+		if !ok {
+			break
+		}
+		if _, err := l.GetInfo("Sl", d, lua.LNil); err == nil && d.What != "G" && d.CurrentLine > 0 {
+			t.RawSetString("source", lua.LString("@"+d.Source))
+			t.RawSetString("line", lua.LNumber(d.CurrentLine))
+			break
+		}
+	}
+	l.Push(t)
+	return 1
+}
+
+// fail writes the reply of a script that ended with an error.
+func (r *Run) fail(w *resp.Writer, err error) {
+	msg, place := "ERR "+err.Error(), ""
+	var api *lua.ApiError
+	if errors.As(err, &api) {
+		if t, ok := api.Object.(*lua.LTable); ok {
+			msg = lua.LVAsString(t.RawGetString("err"))
+			if msg == "" {
+				msg = "ERR unknown error"
+			}
+			source, line := t.RawGetString("source"), t.RawGetString("line")
+			if source != lua.LNil && line != lua.LNil {
+				place = " script: " + r.Script.SHA + ", on " + lua.LVAsString(source) + ":" + numberText(float64(line.(lua.LNumber))) + "."
+			}
+		} else {
+			msg = "ERR " + luaMessage(lua.LVAsString(api.Object))
+		}
+	}
+	if r.stopped != "" {
+		msg = r.stopped
+	}
+	w.Error(msg + place)
+}
+
+var (
+	indexing   = regexp.MustCompile(`attempt to index a non-table object\((\w+)\) with key '.*'`)
+	arithmetic = regexp.MustCompile(`cannot perform (\w+) operation between (\w+) and (\w+)`)
+)
+
+// luaMessage puts the interpreter's messages into Lua's words.
+func luaMessage(s string) string {
+	if m := indexing.FindStringSubmatchIndex(s); m != nil {
+		return s[:m[0]] + "attempt to index a " + s[m[2]:m[3]] + " value" + s[m[1]:]
+	}
+	if m := arithmetic.FindStringSubmatchIndex(s); m != nil {
+		kind := s[m[4]:m[5]]
+		if kind == "number" {
+			kind = s[m[6]:m[7]]
+		}
+		return s[:m[0]] + "attempt to perform arithmetic on a " + kind + " value" + s[m[1]:]
+	}
+	return strings.Replace(s, "attempt to call a non-function object", "attempt to call a nil value", 1)
+}
+
+// numberText is a number as Lua writes it: %.14g.
+func numberText(f float64) string { return formatG(f, 14) }
+
+// formatG is C's %.<precision>g.
+func formatG(f float64, precision int) string {
+	switch {
+	case f != f:
+		return "nan"
+	case f > 1.7976931348623157e308:
+		return "inf"
+	case f < -1.7976931348623157e308:
+		return "-inf"
+	}
+	return strconv.FormatFloat(f, 'g', precision, 64)
+}
