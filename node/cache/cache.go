@@ -58,6 +58,7 @@ type Cache struct {
 	work    steps
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
 	Stats   Stats
+	obs     observing
 }
 
 // Stats counts since the start. Fields are read with Load.
@@ -120,6 +121,7 @@ func New(opt Options) *Cache {
 		c.parts[i].shard = opt.DB.Shard(i)
 	}
 	c.park.init()
+	c.openObserving()
 	return c
 }
 
@@ -199,13 +201,19 @@ type conn struct {
 	epoch    atomic.Uint64
 	turn     atomic.Uint64 // of Cache.turns, likewise
 	order    uint64        // counts its commands
+	watch    watch
 }
 
 // Client implements command.Conn.
 func (k *conn) Client() *command.Client { return k.client }
 
 // SetProto implements command.Conn.
-func (k *conn) SetProto(v int) { k.s.SetProto(v) }
+func (k *conn) SetProto(v int) {
+	k.s.SetProto(v)
+	if k.watch.sub != nil {
+		k.watch.sub.SetProto(v)
+	}
+}
 
 // CloseAfterReply implements command.Conn.
 func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
@@ -231,7 +239,7 @@ func ClientOf(s *resp.Session) *command.Client {
 }
 
 // Closed implements resp.Handler.
-func (c *Cache) Closed(*resp.Session) {}
+func (c *Cache) Closed(s *resp.Session) { c.unwatch(s.User.(*conn)) }
 
 // Command implements resp.Handler.
 func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
@@ -247,6 +255,15 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		k.home.used = append(k.home.used, s)
 	}
 	k.home.commands++
+	if k.watch.on || c.obs.every.Load() != 0 {
+		c.closely(k, w, spec, args)
+		return
+	}
+	c.start(k, w, spec, args)
+}
+
+// start runs a command, or sends it on its way.
+func (c *Cache) start(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	switch spec.Scope {
 	case command.ScopeKey:
 		c.keyed(k, w, spec, args)
@@ -391,6 +408,7 @@ func (c *Cache) endRound(r *round) {
 func (c *Cache) FlushReplies() { c.flushDirty() }
 
 func (c *Cache) flushDirty() {
+	c.obs.bus.Flush()
 	c.dirtyMu.Lock()
 	list := c.dirty
 	c.dirty = nil

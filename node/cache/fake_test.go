@@ -15,6 +15,7 @@ import (
 	"hypercache/node/command"
 	"hypercache/node/journal"
 	"hypercache/node/peer"
+	"hypercache/node/pubsub"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
@@ -24,6 +25,15 @@ import (
 type noServer struct{ command.Server }
 
 func (noServer) ClusterEnabled() bool { return true }
+
+// cacheServer is noServer with its cache's bus.
+type cacheServer struct {
+	noServer
+	of *Cache
+}
+
+func (s *cacheServer) Bus() *pubsub.Bus         { return s.of.Bus() }
+func (s *cacheServer) PubSub() *pubsub.Registry { return s.of.PubSub() }
 
 // disk is a journal that can be full, or stall.
 type disk struct {
@@ -100,7 +110,9 @@ func start(t *testing.T, n int, o setup) *cluster {
 	addrs := map[string]string{}
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
-		x.Cache = New(Options{Self: x.id, DB: x.db, Server: noServer{}, Wait: o.wait})
+		srv := &cacheServer{}
+		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait})
+		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored
 		for g := range restored {
 			restored[g].Incarnation = uint64(i + 1)
@@ -141,7 +153,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 				eventually(t, "streams", func() bool {
 					r.mu.Lock()
 					defer r.mu.Unlock()
-					return r.stream != nil && x.net.Stream(id, peer.Replica) != nil
+					return r.stream != nil && x.net.Stream(id, peer.Replica) != nil && x.Bus().Connected(id)
 				})
 			}
 		}
@@ -149,7 +161,11 @@ func start(t *testing.T, n int, o setup) *cluster {
 	return c
 }
 
-type asks struct{}
+type (
+	asks   struct{}
+	busOut struct{}
+	busIn  struct{}
+)
 
 // handler does what the server does.
 func (x *node) handler() peer.Handler {
@@ -161,6 +177,12 @@ func (x *node) handler() peer.Handler {
 				s.User = x.driver.PeerUp(s.Peer.NodeID, s)
 			case s.Class == peer.Replica:
 				s.User = x.driver.Accepted(s.Peer.NodeID, s)
+			case s.Class == peer.Bus && s.Outbound:
+				s.User = busOut{}
+				x.Bus().Up(s.Peer.NodeID, s)
+			case s.Class == peer.Bus:
+				s.User = busIn{}
+				x.Bus().Accepted(s.Peer.NodeID)
 			case s.Outbound:
 				s.User = asks{}
 				x.Connected(s)
@@ -174,6 +196,10 @@ func (x *node) handler() peer.Handler {
 				x.driver.PeerDown(s.Peer.NodeID, s)
 			case s.Class == peer.Replica:
 				x.driver.Ended(s.Peer.NodeID, s)
+			case s.Class == peer.Bus && s.Outbound:
+				x.Bus().Down(s.Peer.NodeID, s)
+			case s.Class == peer.Bus:
+				x.Bus().Ended(s.Peer.NodeID)
 			case s.Outbound:
 				x.Disconnected(s)
 			}
@@ -189,6 +215,10 @@ func (x *node) handler() peer.Handler {
 				} else {
 					err = u.Frame(typ, body)
 				}
+			case busOut:
+				err = x.Bus().Acked(s.Peer.NodeID, s, typ, body)
+			case busIn:
+				err = x.Bus().Frame(s.Peer.NodeID, s, typ, body)
 			case asks:
 				err = x.Answered(s, typ, body)
 			}
@@ -405,7 +435,7 @@ func parse(b []byte) (string, int) {
 			return "", 0
 		}
 		return string(b[at : at+n]), at + n + 2
-	case '*':
+	case '*', '>':
 		n, _ := strconv.Atoi(line)
 		var all []string
 		for range n {

@@ -142,6 +142,7 @@ func (c *Cache) Run(ctx context.Context) {
 			c.sweep(now, r)
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)
+			c.obs.bus.Tick(time.Now())
 		}
 		c.endRound(r)
 		if retry = nil; c.park.waiting() {

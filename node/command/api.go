@@ -3,6 +3,7 @@ package command
 import (
 	"math/rand/v2"
 
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/store"
 )
@@ -155,6 +156,14 @@ type Conn interface {
 	Client() *Client
 	// SetProto switches to RESP 2 or 3, this command's own reply included (the command sets W.Proto itself).
 	SetProto(proto int)
+	// Subscriber has the connection's subscriptions; TakePushes moves messages that it got already ahead of what is
+	// written next.
+	Subscriber() *pubsub.Subscriber
+	TakePushes()
+	// Announce holds the command's reply back until the other nodes know what this one wants to hear now.
+	Announce()
+	// Reset ends subscriptions and whatever else the connection observes.
+	Reset()
 	// CloseAfterReply closes the connection once its replies have left.
 	CloseAfterReply()
 }
@@ -168,6 +177,9 @@ type Server interface {
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that
 	// adds nothing prints its heading only, as in Redis.
 	Info(section string, add func(field, value string))
+	// Bus reaches the subscribers of all nodes, PubSub has those of this one.
+	Bus() *pubsub.Bus
+	PubSub() *pubsub.Registry
 	// Config is the node's table of parameters for CONFIG GET and SET.
 	Config() *Config
 	// ResetStats is CONFIG RESETSTAT.

@@ -18,6 +18,7 @@ type Client struct {
 	cmd   atomic.Pointer[Spec]
 	proto atomic.Int32
 	flags atomic.Uint32
+	subs  [3]atomic.Int32 // subscriptions by pubsub.Kind
 
 	mu              sync.Mutex
 	name            string
@@ -173,6 +174,9 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 		cmd = s.Name
 	}
 	flags := ""
+	if c.Subscribed() {
+		flags = "P"
+	}
 	for _, f := range []struct {
 		bit    uint32
 		letter string
@@ -185,10 +189,11 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 		flags = "N"
 	}
 	seconds := func(since int64) int64 { return max(now-since, 0) / 1000 }
-	return fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=0 sub=0 psub=0 ssub=0 multi=-1 "+
+	return fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=0 sub=%d psub=%d ssub=%d multi=-1 "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=default "+
 		"redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
-		c.id, c.addr, c.laddr, c.fd, name, seconds(c.created), seconds(c.last.Load()), flags, cmd, c.proto.Load(),
+		c.id, c.addr, c.laddr, c.fd, name, seconds(c.created), seconds(c.last.Load()), flags,
+		c.subs[0].Load(), c.subs[1].Load(), c.subs[2].Load(), cmd, c.proto.Load(),
 		libName, libVer)
 }
 
@@ -198,18 +203,26 @@ func runClientInfo(c *ConnCtx) {
 	c.W.Verbatim("txt", cl.appendLine(nil, c.Now))
 }
 
-// clientTypes are the kinds of clients by their names; all that connect here are normal ones.
+// clientTypes are the kinds of clients by their names; all that connect here are normal ones or subscribers.
 var clientTypes = []string{"normal", "slave", "replica", "pubsub", "master"}
 
-// parseClientType reports whether arg names the normal clients; the error is written when it names none.
-func (c *ConnCtx) parseClientType(arg []byte) (normal, ok bool) {
+// kind is the client's type.
+func (c *Client) kind() string {
+	if c.Subscribed() {
+		return "pubsub"
+	}
+	return "normal"
+}
+
+// parseClientType reads the name of a type; the error is written when it is none.
+func (c *ConnCtx) parseClientType(arg []byte) (kind string, ok bool) {
 	for _, t := range clientTypes {
 		if option(arg, t) {
-			return t == "normal", true
+			return t, true
 		}
 	}
 	c.W.Error("ERR Unknown client type '" + cstring(arg, len(arg)) + "'")
-	return false, false
+	return "", false
 }
 
 func runClientList(c *ConnCtx) {
@@ -217,11 +230,11 @@ func runClientList(c *ConnCtx) {
 	switch n := len(c.Args); {
 	case n == 2:
 	case n == 4 && option(c.Args[2], "type"):
-		normal, ok := c.parseClientType(c.Args[3])
+		kind, ok := c.parseClientType(c.Args[3])
 		if !ok {
 			return
 		}
-		match = func(*Client) bool { return normal }
+		match = func(cl *Client) bool { return cl.kind() == kind }
 	case n > 3 && option(c.Args[2], "id"):
 		c.listClientsByID(c.Args[3:])
 		return
@@ -266,12 +279,12 @@ func (c *ConnCtx) listClientsByID(args [][]byte) {
 type killFilter struct {
 	id          int64
 	addr, laddr string
-	othersOnly  bool // TYPE that is not normal: no client of ours
+	kind        string
 	skipMe      bool
 }
 
 func (f *killFilter) matches(cl, self *Client) bool {
-	return !(f.othersOnly || f.id != 0 && uint64(f.id) != cl.id || f.addr != "" && f.addr != cl.addr ||
+	return !(f.kind != "" && f.kind != cl.kind() || f.id != 0 && uint64(f.id) != cl.id || f.addr != "" && f.addr != cl.addr ||
 		f.laddr != "" && f.laddr != cl.laddr || f.skipMe && cl == self)
 }
 
@@ -281,7 +294,7 @@ func runClientKill(c *ConnCtx) {
 	if len(c.Args) == 3 {
 		f.addr = string(c.Args[2])
 		if f.addr == "" {
-			f.othersOnly = true
+			f.kind = "none" // no client has an empty address
 		}
 	} else if !c.parseKillFilter(&f) {
 		return
@@ -327,11 +340,9 @@ func (c *ConnCtx) parseKillFilter(f *killFilter) bool {
 				return false
 			}
 		case option(c.Args[i], "type"):
-			var normal bool
-			if normal, ok = c.parseClientType(arg); !ok {
+			if f.kind, ok = c.parseClientType(arg); !ok {
 				return false
 			}
-			f.othersOnly = !normal
 		case option(c.Args[i], "addr"):
 			f.addr = string(arg)
 		case option(c.Args[i], "laddr"):

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
@@ -25,6 +26,8 @@ type harness struct {
 	t       *testing.T
 	cluster bool
 	config  *Config
+	bus     *pubsub.Bus
+	pubsub  *pubsub.Registry
 	now     func() int64
 
 	mu      sync.Mutex
@@ -38,7 +41,9 @@ type harness struct {
 }
 
 func newHarness(t *testing.T, cluster bool) *harness {
+	registry := pubsub.NewRegistry(Match)
 	return &harness{
+		pubsub: registry, bus: pubsub.NewBus(registry, nil),
 		t: t, cluster: cluster, config: NewConfig(), now: func() int64 { return time.Now().UnixMilli() },
 		shard: store.New(store.Options{}).Shard(0), replica: store.New(store.Options{}).Shard(0),
 		conns: map[uint64]net.Conn{},
@@ -76,6 +81,7 @@ func (h *harness) listen() func() (net.Conn, error) {
 // testConn is one connection's Conn.
 type testConn struct {
 	client *Client
+	sub    *pubsub.Subscriber
 	proto  int
 	closed bool
 }
@@ -83,6 +89,15 @@ type testConn struct {
 func (c *testConn) Client() *Client    { return c.client }
 func (c *testConn) SetProto(proto int) { c.proto = proto }
 func (c *testConn) CloseAfterReply()   { c.closed = true }
+func (c *testConn) TakePushes()        {}
+func (c *testConn) Announce()          {}
+func (c *testConn) Reset()             {}
+func (c *testConn) Subscriber() *pubsub.Subscriber {
+	if c.sub == nil {
+		c.sub = pubsub.NewSubscriber(func([]byte) bool { return true })
+	}
+	return c.sub
+}
 
 func (h *harness) open(id uint64, addr, laddr string) *testConn {
 	c := &testConn{client: NewClient(id, addr, laddr, -1, h.now()), proto: 2}
@@ -213,8 +228,12 @@ func (h *harness) Info(section string, add func(field, value string)) {
 		add("cluster_enabled", enabled)
 	}
 }
-func (h *harness) Config() *Config      { return h.config }
-func (h *harness) ResetStats()          {}
+func (h *harness) Config() *Config  { return h.config }
+func (h *harness) ResetStats()      {}
+func (h *harness) Bus() *pubsub.Bus { return h.bus }
+func (h *harness) PubSub() *pubsub.Registry {
+	return h.pubsub
+}
 func (h *harness) ClusterEnabled() bool { return h.cluster }
 func (h *harness) Cluster() *ClusterView {
 	if h.view != nil {

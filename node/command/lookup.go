@@ -28,6 +28,7 @@ func bindings() []binding {
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
+		pubsubCommands(),
 	} {
 		all = append(all, group...)
 	}

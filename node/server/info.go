@@ -11,6 +11,7 @@ import (
 
 	"hypercache/node/cache"
 	"hypercache/node/command"
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
@@ -58,6 +59,12 @@ func (s *Server) ResetStats() {
 		v.Store(0)
 	}
 }
+
+// Bus and PubSub implement command.Server.
+func (s *Server) Bus() *pubsub.Bus { return s.cache.Bus() }
+
+// PubSub is told of by Bus.
+func (s *Server) PubSub() *pubsub.Registry { return s.cache.PubSub() }
 
 // ClusterEnabled implements command.Server. A lone node is a cluster of one, so that a client that works with it works
 // with the cluster that it may become.
@@ -209,6 +216,14 @@ func (s *Server) Info(section string, add func(field, value string)) {
 		num("evicted_keys", int64(st.Evicted.Load()))
 		num("keyspace_hits", int64(st.Hits.Load()))
 		num("keyspace_misses", int64(st.Misses.Load()))
+		channels, patterns, shards := s.cache.PubSub().Lengths()
+		num("pubsub_channels", int64(channels))
+		num("pubsub_patterns", int64(patterns))
+		num("pubsubshard_channels", int64(shards))
+		bus := s.cache.Bus()
+		num("bus_messages_sent", int64(bus.Sent.Load()))
+		num("bus_messages_received", int64(bus.Received.Load()))
+		num("bus_messages_dropped", int64(bus.Dropped.Load()))
 	case "replication":
 		s.infoReplication(add, num)
 	case "cpu":

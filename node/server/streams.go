@@ -20,8 +20,12 @@ func (s *Server) handler() peer.Handler {
 	return peer.Handler{Opened: s.opened, Closed: s.closed, Frame: s.frame, BatchEnd: s.batchEnd, Call: s.call}
 }
 
-// forwardOut marks the asking end of a forward stream.
-type forwardOut struct{}
+// forwardOut marks the asking end of a forward stream, busOut and busIn the ends of the bus.
+type (
+	forwardOut struct{}
+	busOut     struct{}
+	busIn      struct{}
+)
 
 func (s *Server) opened(st *peer.Stream) {
 	switch {
@@ -34,6 +38,12 @@ func (s *Server) opened(st *peer.Stream) {
 		s.cache.Connected(st)
 	case st.Class == peer.Forward:
 		st.User = s.cache.Accept(st)
+	case st.Class == peer.Bus && st.Outbound:
+		st.User = busOut{}
+		s.cache.Bus().Up(st.Peer.NodeID, st)
+	case st.Class == peer.Bus:
+		st.User = busIn{}
+		s.cache.Bus().Accepted(st.Peer.NodeID)
 	}
 }
 
@@ -45,6 +55,10 @@ func (s *Server) closed(st *peer.Stream) {
 		s.driver.Ended(st.Peer.NodeID, st)
 	case st.Class == peer.Forward && st.Outbound:
 		s.cache.Disconnected(st)
+	case st.Class == peer.Bus && st.Outbound:
+		s.cache.Bus().Down(st.Peer.NodeID, st)
+	case st.Class == peer.Bus:
+		s.cache.Bus().Ended(st.Peer.NodeID)
 	}
 }
 
@@ -57,6 +71,10 @@ func (s *Server) frame(st *peer.Stream, typ byte, body []byte) {
 		err = u.Frame(typ, body)
 	case forwardOut:
 		err = s.cache.Answered(st, typ, body)
+	case busOut:
+		err = s.cache.Bus().Acked(st.Peer.NodeID, st, typ, body)
+	case busIn:
+		err = s.cache.Bus().Frame(st.Peer.NodeID, st, typ, body)
 	}
 	if err != nil {
 		s.log.Error("closing a stream that can't be understood", "peer", st.Peer.NodeID, "error", err)
@@ -250,6 +268,7 @@ func (s *Server) updatePeers(st *topology.State) {
 		}
 	}
 	s.net.SetPeers(addrs)
+	s.cache.Bus().Retain(addrs)
 }
 
 // resolve gives Raft the present address of a node.
