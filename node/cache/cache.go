@@ -76,6 +76,7 @@ type part struct {
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
 	slotSeq [ring.Slots / ring.Groups]uint64
 	waiting waiters
+	happenings
 }
 
 // view is the topology as routing needs it.

@@ -104,7 +104,11 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		c.answer(w, &to, errDiskFull)
 		return done
 	}
+	watched := p.interest.Load() != 0 && c.before(p, o, now)
 	fx := p.run(o, w, now, r, c.db.Policy())
+	if watched {
+		c.after(p, o, now)
+	}
 	seq, ok := p.order(o, fx, r)
 	if !ok {
 		p.group.Unlock()

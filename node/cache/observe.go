@@ -12,6 +12,8 @@ import (
 type observing struct {
 	registry *pubsub.Registry
 	bus      *pubsub.Bus
+	// notify is the classes of keyspace events that are published.
+	notify atomic.Uint32
 	// every is not zero while something looks at the commands of all connections; each connection's own is conn.watch.
 	every atomic.Int32
 }

@@ -174,6 +174,13 @@ func (s *Server) parameters() *command.Config {
 			return fmt.Errorf("it is fixed while the node runs: set %s in its configuration and restart it", key)
 		})
 	}
+	p.OnSet("notify-keyspace-events", func(v string) error {
+		classes, err := command.ParseNotify(v)
+		if err == nil {
+			s.cache.Notify(classes)
+		}
+		return err
+	})
 	p.OnSet("maxmemory", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil {
