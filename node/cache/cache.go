@@ -9,6 +9,7 @@ import (
 
 	"hypercache/node/command"
 	"hypercache/node/peer"
+	"hypercache/node/pubsub"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
@@ -211,9 +212,7 @@ func (k *conn) Client() *command.Client { return k.client }
 // SetProto implements command.Conn.
 func (k *conn) SetProto(v int) {
 	k.s.SetProto(v)
-	if k.watch.sub != nil {
-		k.watch.sub.SetProto(v)
-	}
+	k.watch.sub.SetProto(v)
 }
 
 // CloseAfterReply implements command.Conn.
@@ -222,6 +221,7 @@ func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
 // Open implements resp.Handler.
 func (c *Cache) Open(s *resp.Session) {
 	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, time.Now().UnixMilli())}
+	k.watch.sub = pubsub.NewSubscriber(s.Push)
 	if l := s.Loop(); l >= 0 && l < len(c.loops) {
 		k.home = &c.loops[l]
 	} else {
@@ -326,6 +326,7 @@ func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
 	where := later
 	v := c.view.Load()
 	ordered := k.inOrder(v)
+	o.observedBy(k)
 	switch {
 	case !ordered:
 	case k.inflight.Load() > 0 && v.primary[o.group] != c.opt.Self:
@@ -409,6 +410,7 @@ func (c *Cache) endRound(r *round) {
 func (c *Cache) FlushReplies() { c.flushDirty() }
 
 func (c *Cache) flushDirty() {
+	c.obs.tracker.FlushDue()
 	c.obs.bus.Flush()
 	c.dirtyMu.Lock()
 	list := c.dirty

@@ -22,6 +22,7 @@ type op struct {
 	// deadline (unix ms) is kept over however many attempts a command takes; 0 means a first attempt.
 	deadline int64
 	gen      uint32 // of a request from another node
+	origins
 }
 
 // sink takes the reply of an op that does not come straight from a session.
@@ -107,7 +108,7 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	watched := p.interest.Load() != 0 && c.before(p, o, now)
 	fx := p.run(o, w, now, r, c.db.Policy())
 	if watched {
-		c.after(p, o, now)
+		c.after(p, o, fx, now)
 	}
 	seq, ok := p.order(o, fx, r)
 	if !ok {

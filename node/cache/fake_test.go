@@ -20,6 +20,7 @@ import (
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
+	"hypercache/node/tracking"
 )
 
 type noServer struct{ command.Server }
@@ -29,10 +30,18 @@ func (noServer) ClusterEnabled() bool { return true }
 // cacheServer is noServer with its cache's bus.
 type cacheServer struct {
 	noServer
-	of *Cache
+	of       *Cache
+	mu       sync.Mutex
+	sessions map[uint64]*resp.Session
 }
 
-func (s *cacheServer) Bus() *pubsub.Bus         { return s.of.Bus() }
+func (s *cacheServer) Bus() *pubsub.Bus           { return s.of.Bus() }
+func (s *cacheServer) Tracker() *tracking.Tracker { return s.of.Tracker() }
+func (s *cacheServer) Subscriber(id uint64) *pubsub.Subscriber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SubscriberOf(s.sessions[id])
+}
 func (s *cacheServer) PubSub() *pubsub.Registry { return s.of.PubSub() }
 
 // disk is a journal that can be full, or stall.
@@ -110,7 +119,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 	addrs := map[string]string{}
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
-		srv := &cacheServer{}
+		srv := &cacheServer{sessions: map[uint64]*resp.Session{}}
 		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait})
 		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored
@@ -233,6 +242,8 @@ func (x *node) handler() peer.Handler {
 				x.FlushReplies()
 			case *Inbound:
 				u.BatchEnd()
+			case busIn:
+				x.FlushReplies()
 			}
 		},
 	}
@@ -246,9 +257,10 @@ func (c *cluster) assign(primary func(g int) string, replicas func(g int) []stri
 	c.term++
 	var list []replica.Assignment
 	var route [ring.Groups]string
+	var terms [ring.Groups]uint64
 	heads := c.fence()
 	for g := range ring.Groups {
-		route[g] = primary(g)
+		route[g], terms[g] = primary(g), c.term
 		for _, id := range replicas(g) {
 			if heads[route[g]][g].Head.Less(heads[id][g].Head) {
 				route[g] = id
@@ -268,6 +280,7 @@ func (c *cluster) assign(primary func(g int) string, replicas func(g int) []stri
 			mine[i].Holds = strings.Contains(strings.Join(mine[i].Config.Replicas, ""), x.id)
 		}
 		x.driver.Configure(mine)
+		x.Reigns(&terms)
 		x.Route(c.epoch, route, addr)
 		x.FlushReplies()
 	}
@@ -337,6 +350,10 @@ func (c *cluster) client(x *node) *client {
 		default:
 		}
 	})
+	srv := x.Cache.opt.Server.(*cacheServer)
+	srv.mu.Lock()
+	srv.sessions[c.sess] = k.s
+	srv.mu.Unlock()
 	return k
 }
 

@@ -17,7 +17,7 @@ import (
 
 // Frames of a forward stream. The node that dialed sends requests, the other one answers; integers are little-endian.
 //
-//	request: id u64, generation u32, flags u8, group u16, slot u16, argc u32, {length u32, bytes}…
+//	request: id u64, generation u32, flags u8, group u16, slot u16, argc u32, {length u32, bytes}…, client u64 if flagged
 //	reply:   id u64, status u8, RESP bytes
 const (
 	frameRequest = 1
@@ -28,6 +28,8 @@ const (
 
 	flagPart  = 1
 	flagRESP3 = 2
+	flagReads = 4 // for a client that caches what it reads
+	flagBy    = 8 // by a client that wants to know its own writes
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
@@ -154,6 +156,7 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32) []byte {
 	if o.proto == 3 {
 		flags |= flagRESP3
 	}
+	flags |= o.flags()
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint32(b, gen)
 	b = append(b, flags)
@@ -163,6 +166,9 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32) []byte {
 	for _, a := range o.args {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(a)))
 		b = append(b, a...)
+	}
+	if o.by != 0 {
+		b = binary.LittleEndian.AppendUint64(b, o.by)
 	}
 	return b
 }
@@ -177,6 +183,8 @@ func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
 	if b[12]&flagRESP3 != 0 {
 		o.proto = 3
 	}
+	o.origins = origins{reads: b[12]&flagReads != 0}
+	by := b[12]&flagBy != 0
 	o.group, o.slot = binary.LittleEndian.Uint16(b[13:]), binary.LittleEndian.Uint16(b[15:])
 	n := int(binary.LittleEndian.Uint32(b[17:]))
 	b = b[requestHeader:]
@@ -188,6 +196,9 @@ func readRequest(b []byte, o *op) (id uint64, gen uint32, err error) {
 		end := 4 + int(binary.LittleEndian.Uint32(b))
 		o.args = append(o.args, b[4:end])
 		b = b[end:]
+	}
+	if by && len(b) == 8 {
+		o.by, b = binary.LittleEndian.Uint64(b), nil
 	}
 	if len(o.args) == 0 || int(o.group) >= ring.Groups || o.slot >= ring.Slots || ring.GroupOf(o.slot) != o.group || len(b) > 0 {
 		return id, gen, errRequest
@@ -359,7 +370,10 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	}
 	o := &in.o
 	in.c.Stats.Received.Add(1)
-	o.gen = gen
+	o.gen, o.from = gen, in.s.Peer.NodeID
+	if o.reads {
+		in.c.readingFor(o)
+	}
 	// What waits is answered first, a refusal too: the asking node takes the order of refusals for that of its commands.
 	waits := in.waiting[o.group].Load() > 0
 	if !waits && gen < in.refuse[o.group].Load() {

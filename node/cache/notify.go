@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"hypercache/node/command"
+	"hypercache/node/tracking"
 )
 
 // Who is interested in what commands do to keys, a bit each in part.interest.
@@ -19,7 +20,6 @@ type happenings struct {
 	events   command.Events
 	keys     []int
 	absent   []bool // which of the running write's keys were absent before it
-	effects  command.Effects
 }
 
 func (c *Cache) setInterest(bit uint32, on bool) {
@@ -69,7 +69,7 @@ func (p *part) has(key []byte, now int64) bool {
 }
 
 // after hands out what the command did. The group's lock is held, so that what happened to one key is told in order.
-func (c *Cache) after(p *part, o *op, now int64) {
+func (c *Cache) after(p *part, o *op, fx *command.Effects, now int64) {
 	p.ctx.Events = nil
 	if c.notifies(command.ClassNew) {
 		for i, was := range p.absent {
@@ -90,6 +90,9 @@ func (c *Cache) after(p *part, o *op, now int64) {
 			c.publish(e.Class, e.Name, e.Key)
 		}
 	}
+	if p.interest.Load()&interestTracking != 0 {
+		c.invalidate(p, o, fx)
+	}
 }
 
 // vanished says that a key was removed on the primary's own account.
@@ -98,6 +101,9 @@ func (c *Cache) vanished(p *part, class command.Class, event string, key []byte)
 		return
 	}
 	c.publish(class, event, key)
+	if p.interest.Load()&interestTracking != 0 {
+		c.obs.tracker.Changed(key, tracking.Writer{})
+	}
 }
 
 // publish sends a keyspace notification if its class is wanted.

@@ -6,12 +6,16 @@ import (
 	"hypercache/node/command"
 	"hypercache/node/pubsub"
 	"hypercache/node/resp"
+	"hypercache/node/ring"
+	"hypercache/node/tracking"
 )
 
 // observing is what the cache keeps for those who watch it: subscribers, clients that cache keys, monitors.
 type observing struct {
 	registry *pubsub.Registry
 	bus      *pubsub.Bus
+	tracker  *tracking.Tracker
+	reigns   [ring.Groups]uint64 // the terms that clients were told of; Reigns alone uses it
 	// notify is the classes of keyspace events that are published.
 	notify atomic.Uint32
 	// every is not zero while something looks at the commands of all connections; each connection's own is conn.watch.
@@ -20,7 +24,9 @@ type observing struct {
 
 func (c *Cache) openObserving() {
 	c.obs.registry = pubsub.NewRegistry(command.Match)
-	c.obs.bus = pubsub.NewBus(c.obs.registry, nil)
+	c.obs.tracker = tracking.New(func(on bool) { c.setInterest(interestTracking, on) })
+	c.obs.bus = pubsub.NewBus(c.obs.registry, c.obs.tracker)
+	c.obs.tracker.Connect(c.obs.bus)
 }
 
 // Bus carries messages between the nodes' subscribers.
@@ -33,15 +39,15 @@ func (c *Cache) PubSub() *pubsub.Registry { return c.obs.registry }
 type watch struct {
 	on  bool // something is: look closer
 	sub *pubsub.Subscriber
+	// The running command is one whose keys the client will cache; whose write it is matters to the client.
+	reads  bool
+	noLoop uint64
 }
 
 // Subscriber implements command.Conn.
 func (k *conn) Subscriber() *pubsub.Subscriber {
-	if k.watch.sub == nil {
-		k.watch.sub = pubsub.NewSubscriber(k.s.Push)
-		k.watch.sub.SetProto(k.s.Proto())
-		k.watch.on = true
-	}
+	k.watch.on = true
+	k.watch.sub.SetProto(k.s.Proto())
 	return k.watch.sub
 }
 
@@ -60,24 +66,30 @@ func (c *Cache) unwatch(k *conn) {
 	if !w.on {
 		return
 	}
-	if w.sub != nil {
-		if c.obs.registry.Leave(w.sub) {
-			c.obs.bus.Changed(nil)
-		}
-		k.client.NoteSubscriptions(w.sub)
+	changed := c.obs.registry.Leave(w.sub)
+	k.client.NoteSubscriptions(w.sub)
+	if t := k.client.SetTracking(nil); t != nil {
+		c.obs.tracker.Stop(t)
+		changed = true
+	}
+	if changed {
+		c.obs.bus.Changed(nil)
 	}
 	k.s.SetListening(false)
-	*w = watch{}
+	*w = watch{sub: w.sub}
 }
 
 // closely runs a command while something looks at it.
 func (c *Cache) closely(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
-	if sub := k.watch.sub; sub != nil && w.Proto != 3 && sub.Subscribed() && !command.SubscriberMayRun(spec) {
+	sub := k.watch.sub
+	if w.Proto != 3 && sub.Subscribed() && !command.SubscriberMayRun(spec) {
 		w.Error(command.SubscriberError(spec))
 		return
 	}
-	c.start(k, w, spec, args)
-	if sub := k.watch.sub; sub != nil {
-		k.s.SetListening(sub.Subscribed())
+	if t := k.client.Tracking(); t != nil {
+		c.track(k, t, spec, args)
 	}
+	c.start(k, w, spec, args)
+	k.watch.reads, k.watch.noLoop = false, 0
+	k.s.SetListening(sub.Subscribed())
 }

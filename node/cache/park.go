@@ -254,6 +254,9 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 		return true
 	}
 	o.deadline = w.deadline
+	if in != nil {
+		o.from = in.s.Peer.NodeID
+	}
 	out := resp.Writer{Proto: o.proto}
 	switch c.exec(&o, &out, now, r, w.to) {
 	case later:

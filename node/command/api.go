@@ -6,6 +6,7 @@ import (
 	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/store"
+	"hypercache/node/tracking"
 )
 
 // Scope says which part of the cluster a command speaks about, and so who runs it.
@@ -180,6 +181,9 @@ type Server interface {
 	// Bus reaches the subscribers of all nodes, PubSub has those of this one.
 	Bus() *pubsub.Bus
 	PubSub() *pubsub.Registry
+	// Tracker knows the clients that cache keys, Subscriber finds the one of a connection, nil if it is gone.
+	Tracker() *tracking.Tracker
+	Subscriber(id uint64) *pubsub.Subscriber
 	// Config is the node's table of parameters for CONFIG GET and SET.
 	Config() *Config
 	// ResetStats is CONFIG RESETSTAT.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"hypercache/node/tracking"
 )
 
 // Client is the state of one connection as the CLIENT commands see it. It is safe for concurrent use: its own
@@ -19,6 +21,7 @@ type Client struct {
 	proto atomic.Int32
 	flags atomic.Uint32
 	subs  [3]atomic.Int32 // subscriptions by pubsub.Kind
+	track atomic.Pointer[tracking.Client]
 
 	mu              sync.Mutex
 	name            string
@@ -31,6 +34,8 @@ const (
 	clientReadOnly
 	clientAsking
 	clientClusterAware
+	clientCachingYes
+	clientCachingNo
 )
 
 // NewClient describes a new connection: its id, the addresses of both ends, its file descriptor (-1 if it has none),
@@ -185,15 +190,16 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 			flags += f.letter
 		}
 	}
-	if flags == "" {
+	track, redirect := c.trackingState()
+	if flags += track; flags == "" {
 		flags = "N"
 	}
 	seconds := func(since int64) int64 { return max(now-since, 0) / 1000 }
 	return fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=0 sub=%d psub=%d ssub=%d multi=-1 "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=default "+
-		"redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
+		"redir=%d resp=%d lib-name=%s lib-ver=%s\n",
 		c.id, c.addr, c.laddr, c.fd, name, seconds(c.created), seconds(c.last.Load()), flags,
-		c.subs[0].Load(), c.subs[1].Load(), c.subs[2].Load(), cmd, c.proto.Load(),
+		c.subs[0].Load(), c.subs[1].Load(), c.subs[2].Load(), cmd, redirect, c.proto.Load(),
 		libName, libVer)
 }
 
@@ -367,6 +373,10 @@ func (c *ConnCtx) parseKillFilter(f *killFilter) bool {
 var clientHelp = []string{
 	"GETNAME",
 	"    Return the name of the current connection.",
+	"CACHING (YES|NO)",
+	"    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+	"GETREDIR",
+	"    Return the client ID we are redirecting to when tracking is enabled.",
 	"ID",
 	"    Return the ID of the current connection.",
 	"INFO",
@@ -393,6 +403,11 @@ var clientHelp = []string{
 	"    Assign the name <name> to the current connection.",
 	"SETINFO (LIB-NAME <name>|LIB-VER <version>)",
 	"    Record the client library's name or version for the current connection.",
+	"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+	"         [OPTIN] [OPTOUT] [NOLOOP]",
+	"    Control server assisted client side caching.",
+	"TRACKINGINFO",
+	"    Report tracking status for the current connection.",
 	"NO-EVICT (ON|OFF)",
 	"    Protect current client connection from eviction.",
 	"NO-TOUCH (ON|OFF)",

@@ -18,6 +18,7 @@ import (
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
+	"hypercache/node/tracking"
 )
 
 // harness is a node with one shard: the least that can serve the commands over TCP. Every effect is applied to a second
@@ -28,6 +29,7 @@ type harness struct {
 	config  *Config
 	bus     *pubsub.Bus
 	pubsub  *pubsub.Registry
+	tracker *tracking.Tracker
 	now     func() int64
 
 	mu      sync.Mutex
@@ -41,9 +43,11 @@ type harness struct {
 }
 
 func newHarness(t *testing.T, cluster bool) *harness {
-	registry := pubsub.NewRegistry(Match)
+	registry, tracker := pubsub.NewRegistry(Match), tracking.New(func(bool) {})
+	bus := pubsub.NewBus(registry, tracker)
+	tracker.Connect(bus)
 	return &harness{
-		pubsub: registry, bus: pubsub.NewBus(registry, nil),
+		pubsub: registry, bus: bus, tracker: tracker,
 		t: t, cluster: cluster, config: NewConfig(), now: func() int64 { return time.Now().UnixMilli() },
 		shard: store.New(store.Options{}).Shard(0), replica: store.New(store.Options{}).Shard(0),
 		conns: map[uint64]net.Conn{},
@@ -91,7 +95,7 @@ func (c *testConn) SetProto(proto int) { c.proto = proto }
 func (c *testConn) CloseAfterReply()   { c.closed = true }
 func (c *testConn) TakePushes()        {}
 func (c *testConn) Announce()          {}
-func (c *testConn) Reset()             {}
+func (c *testConn) Reset()             { c.client.SetTracking(nil) }
 func (c *testConn) Subscriber() *pubsub.Subscriber {
 	if c.sub == nil {
 		c.sub = pubsub.NewSubscriber(func([]byte) bool { return true })
@@ -228,9 +232,13 @@ func (h *harness) Info(section string, add func(field, value string)) {
 		add("cluster_enabled", enabled)
 	}
 }
-func (h *harness) Config() *Config  { return h.config }
-func (h *harness) ResetStats()      {}
-func (h *harness) Bus() *pubsub.Bus { return h.bus }
+func (h *harness) Config() *Config            { return h.config }
+func (h *harness) ResetStats()                {}
+func (h *harness) Bus() *pubsub.Bus           { return h.bus }
+func (h *harness) Tracker() *tracking.Tracker { return h.tracker }
+func (h *harness) Subscriber(id uint64) *pubsub.Subscriber {
+	return nil
+}
 func (h *harness) PubSub() *pubsub.Registry {
 	return h.pubsub
 }

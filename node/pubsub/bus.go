@@ -116,6 +116,8 @@ type Tracking interface {
 	Invalidate(key []byte, client uint64)
 	// Flush says that other nodes may have changed any key unheard.
 	Flush()
+	// Learned says that what other nodes want to hear may have changed.
+	Learned()
 }
 
 // far is another node.
@@ -212,6 +214,13 @@ func (b *Bus) Ended(name string) {
 	}
 	b.mu.Unlock()
 	b.flushTracking()
+	b.learned()
+}
+
+func (b *Bus) learned() {
+	if b.tracking != nil {
+		b.tracking.Learned()
+	}
 }
 
 // Retain forgets the nodes that exists does not name any more: what is not sent to them is no loss.

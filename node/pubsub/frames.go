@@ -159,6 +159,7 @@ func (b *Bus) learn(name string, answer Link, body []byte) error {
 	b.mu.Lock()
 	b.node(name).interest.Store(&i)
 	b.mu.Unlock()
+	b.learned()
 	if buf, ok := answer.Begin(frameAck); ok {
 		answer.End(binary.LittleEndian.AppendUint64(buf, version))
 		answer.Flush()

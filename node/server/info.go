@@ -16,6 +16,7 @@ import (
 	"hypercache/node/ring"
 	"hypercache/node/store"
 	"hypercache/node/topology"
+	"hypercache/node/tracking"
 )
 
 // redisVersion is the version of Redis whose behaviour commands follow; clients decide by it what they may use.
@@ -62,6 +63,17 @@ func (s *Server) ResetStats() {
 
 // Bus and PubSub implement command.Server.
 func (s *Server) Bus() *pubsub.Bus { return s.cache.Bus() }
+
+// Tracker and Subscriber implement command.Server.
+func (s *Server) Tracker() *tracking.Tracker { return s.cache.Tracker() }
+
+// Subscriber is told of by Tracker.
+func (s *Server) Subscriber(id uint64) *pubsub.Subscriber {
+	if x := s.resp.Session(id); x != nil {
+		return cache.SubscriberOf(x)
+	}
+	return nil
+}
 
 // PubSub is told of by Bus.
 func (s *Server) PubSub() *pubsub.Registry { return s.cache.PubSub() }
@@ -181,6 +193,13 @@ func (s *Server) parameters() *command.Config {
 		}
 		return err
 	})
+	p.OnSet("tracking-table-max-keys", func(v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err == nil {
+			s.cache.Tracker().Limit(n)
+		}
+		return err
+	})
 	p.OnSet("maxmemory", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil {
@@ -227,6 +246,8 @@ func (s *Server) Info(section string, add func(field, value string)) {
 		num("pubsub_channels", int64(channels))
 		num("pubsub_patterns", int64(patterns))
 		num("pubsubshard_channels", int64(shards))
+		num("tracking_clients", int64(s.cache.Tracker().Clients()))
+		num("tracking_total_keys", s.cache.Tracker().Keys())
 		bus := s.cache.Bus()
 		num("bus_messages_sent", int64(bus.Sent.Load()))
 		num("bus_messages_received", int64(bus.Received.Load()))

@@ -89,6 +89,8 @@ func (s *Server) batchEnd(st *peer.Stream) {
 		s.cache.FlushReplies()
 	case *cache.Inbound:
 		u.BatchEnd()
+	case busIn:
+		s.cache.FlushReplies()
 	}
 }
 
@@ -200,9 +202,10 @@ func (s *Server) topologyChanged(st *topology.State) {
 	run := s.topology.Run()
 	list := make([]replica.Assignment, 0, ring.Groups)
 	var primary [ring.Groups]string
+	var terms [ring.Groups]uint64
 	for i := range st.Groups {
 		g := &st.Groups[i]
-		primary[i] = g.Primary
+		primary[i], terms[i] = g.Primary, g.Term
 		if g.Primary == s.id() && s.led[i] != "" && s.led[i] != s.id() && s.net.Down(s.led[i]) {
 			s.failovers.Add(1)
 		}
@@ -229,6 +232,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 	for id, m := range st.Members {
 		addr[id] = m.RESPAddr
 	}
+	s.cache.Reigns(&terms)
 	s.cache.Route(st.Epoch, primary, addr)
 	s.cache.FlushReplies()
 	s.view.Store(s.clusterView(st))
