@@ -29,9 +29,10 @@ type Options struct {
 	// Wait is how long a command waits for a primary, for its replicas or for another node's answer (5 s).
 	Wait time.Duration
 	// Samples is how many keys compete for each eviction (5).
-	Samples int
-	Loops   int // event loops of the RESP server; each has a batch of its own
-	Logger  *slog.Logger
+	Samples  int
+	Promised int // replicas that have a write when its reply is sent, for WAIT
+	Loops    int // event loops of the RESP server; each has a batch of its own
+	Logger   *slog.Logger
 }
 
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
@@ -60,6 +61,8 @@ type Cache struct {
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
 	Stats   Stats
 	obs     observing
+	waitsMu sync.Mutex
+	waits   []replicaWait
 }
 
 // Stats counts since the start. Fields are read with Load.
@@ -204,6 +207,7 @@ type conn struct {
 	turn     atomic.Uint64 // of Cache.turns, likewise
 	order    uint64        // counts its commands
 	watch    watch
+	last     lastWrite
 }
 
 // Client implements command.Conn.
@@ -248,6 +252,7 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	spec, problem := command.Resolve(args)
 	if problem != "" {
 		w.Error(problem)
+		c.quiet(k)
 		return
 	}
 	if k.now == 0 {
@@ -327,8 +332,11 @@ func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
 	v := c.view.Load()
 	ordered := k.inOrder(v)
 	o.observedBy(k)
+	if o.spec.Write {
+		k.last = lastWrite{o.slot, true}
+	}
 	switch {
-	case !ordered:
+	case !ordered, c.obs.pause.paused(o.spec.Write, k.now):
 	case k.inflight.Load() > 0 && v.primary[o.group] != c.opt.Self:
 		// This node may be primary already, before the view says so; what the old one has must not be overtaken.
 		where = elsewhere

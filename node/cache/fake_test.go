@@ -42,7 +42,9 @@ func (s *cacheServer) Subscriber(id uint64) *pubsub.Subscriber {
 	defer s.mu.Unlock()
 	return SubscriberOf(s.sessions[id])
 }
-func (s *cacheServer) PubSub() *pubsub.Registry { return s.of.PubSub() }
+func (s *cacheServer) Pause(d time.Duration, w bool) { s.of.Pause(d, w) }
+func (s *cacheServer) Unpause()                      { s.of.Unpause() }
+func (s *cacheServer) PubSub() *pubsub.Registry      { return s.of.PubSub() }
 
 // disk is a journal that can be full, or stall.
 type disk struct {

@@ -19,7 +19,9 @@ type observing struct {
 	// notify is the classes of keyspace events that are published.
 	notify atomic.Uint32
 	// every is not zero while something looks at the commands of all connections; each connection's own is conn.watch.
-	every atomic.Int32
+	every    atomic.Int32
+	monitors monitors
+	pause    pause
 }
 
 func (c *Cache) openObserving() {
@@ -40,8 +42,12 @@ type watch struct {
 	on  bool // something is: look closer
 	sub *pubsub.Subscriber
 	// The running command is one whose keys the client will cache; whose write it is matters to the client.
-	reads  bool
-	noLoop uint64
+	reads   bool
+	monitor bool
+	mute    command.ReplyMode
+	skip    bool // the running command is CLIENT REPLY SKIP: it has no reply to be dropped
+	closely bool // the running command is one that closely runs
+	noLoop  uint64
 }
 
 // Subscriber implements command.Conn.
@@ -66,6 +72,7 @@ func (c *Cache) unwatch(k *conn) {
 	if !w.on {
 		return
 	}
+	c.endMonitor(k)
 	changed := c.obs.registry.Leave(w.sub)
 	k.client.NoteSubscriptions(w.sub)
 	if t := k.client.SetTracking(nil); t != nil {
@@ -84,12 +91,43 @@ func (c *Cache) closely(k *conn, w *resp.Writer, spec *command.Spec, args [][]by
 	sub := k.watch.sub
 	if w.Proto != 3 && sub.Subscribed() && !command.SubscriberMayRun(spec) {
 		w.Error(command.SubscriberError(spec))
+		c.quiet(k)
 		return
 	}
+	if k.watch.monitor && spec.Flags&(command.FlagReadonly|command.FlagWrite|command.FlagMayReplicate) != 0 {
+		w.Error("ERR Replica can't interact with the keyspace")
+		return
+	}
+	c.show(k, spec, args)
+	k.watch.closely = true
 	if t := k.client.Tracking(); t != nil {
 		c.track(k, t, spec, args)
 	}
 	c.start(k, w, spec, args)
 	k.watch.reads, k.watch.noLoop = false, 0
-	k.s.SetListening(sub.Subscribed())
+	k.watch.closely = false
+	k.s.SetListening(sub.Subscribed() || k.watch.monitor)
+	c.quiet(k)
+}
+
+// SetReply implements command.Conn.
+func (k *conn) SetReply(m command.ReplyMode) {
+	if m != command.ReplySkip || k.watch.mute != command.ReplyOff {
+		k.watch.mute, k.watch.skip = m, m == command.ReplySkip && k.watch.closely
+	}
+	k.watch.on = true
+}
+
+// quiet drops the reply of the command that has just run if its client wants none.
+func (c *Cache) quiet(k *conn) {
+	switch {
+	case k.watch.mute == command.ReplyOn:
+	case k.watch.mute == command.ReplyOff:
+		k.s.Discard()
+	case k.watch.skip:
+		k.watch.skip = false // CLIENT REPLY SKIP itself, which has no reply
+	default:
+		k.watch.mute = command.ReplyOn
+		k.s.Discard()
+	}
 }

@@ -42,6 +42,12 @@ func (w *waiting) count(n int32) {
 	}
 }
 
+// foreign says whether another node's client sent the command.
+func (w *waiting) foreign() bool {
+	_, ok := w.to.sink.(*Inbound)
+	return ok
+}
+
 // abandon answers a command that will not run.
 func (w *waiting) abandon(msg string) {
 	w.left()
@@ -105,7 +111,7 @@ func (p *parking) putBack(w waiting) bool {
 func (c *Cache) wait(o *op, to origin) {
 	w := waiting{
 		body: appendRequest(nil, o, 0, 0), to: to, write: o.spec.Write, group: o.group,
-		gen: o.gen, deadline: time.Now().Add(c.opt.Wait).UnixMilli(),
+		gen: o.gen, deadline: time.Now().Add(c.opt.Wait + c.obs.pause.left()).UnixMilli(),
 	}
 	w.entered()
 	c.Stats.Parked.Add(1)
@@ -143,6 +149,7 @@ func (c *Cache) Run(ctx context.Context) {
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)
 			c.obs.bus.Tick(time.Now())
+			c.answerWaits(time.Now())
 		}
 		c.endRound(r)
 		if retry = nil; c.park.waiting() {
@@ -235,6 +242,8 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 	case closing:
 		w.abandon("LOADING The node is stopping")
 		return true
+	case !w.foreign() && c.obs.pause.paused(w.write, now):
+		return false
 	case now > w.deadline:
 		c.Stats.Unanswered.Add(1)
 		w.abandon(errNoPrimary)

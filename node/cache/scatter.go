@@ -163,7 +163,7 @@ func split(spec *command.Spec, args [][]byte, proto int) (*gather, []op) {
 func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 	w := resp.Writer{}
 	v := c.view.Load()
-	ordered := k == nil || k.inOrder(v)
+	ordered := k == nil || k.inOrder(v) && !c.obs.pause.paused(ops[0].spec.Write, now)
 	var n uint64
 	if k != nil {
 		k.order++

@@ -2,6 +2,7 @@ package command
 
 import (
 	"math/rand/v2"
+	"time"
 
 	"hypercache/node/pubsub"
 	"hypercache/node/resp"
@@ -163,6 +164,12 @@ type Conn interface {
 	TakePushes()
 	// Announce holds the command's reply back until the other nodes know what this one wants to hear now.
 	Announce()
+	// Monitor shows the connection every command of the node's clients; SetReply says which replies it wants.
+	Monitor()
+	SetReply(m ReplyMode)
+	// WaitReplicas returns how many replicas have the connection's last write; or false, when the number is to be the
+	// command's reply later: when there are as many as wanted, or after the timeout (0 for none).
+	WaitReplicas(want int, timeout time.Duration) (have int, now bool)
 	// Reset ends subscriptions and whatever else the connection observes.
 	Reset()
 	// CloseAfterReply closes the connection once its replies have left.
@@ -184,6 +191,9 @@ type Server interface {
 	// Tracker knows the clients that cache keys, Subscriber finds the one of a connection, nil if it is gone.
 	Tracker() *tracking.Tracker
 	Subscriber(id uint64) *pubsub.Subscriber
+	// Pause holds back the clients' commands on keys, Unpause ends that.
+	Pause(d time.Duration, onlyWrites bool)
+	Unpause()
 	// Config is the node's table of parameters for CONFIG GET and SET.
 	Config() *Config
 	// ResetStats is CONFIG RESETSTAT.

@@ -36,6 +36,7 @@ const (
 	clientClusterAware
 	clientCachingYes
 	clientCachingNo
+	clientMonitor
 )
 
 // NewClient describes a new connection: its id, the addresses of both ends, its file descriptor (-1 if it has none),
@@ -181,6 +182,9 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 	flags := ""
 	if c.Subscribed() {
 		flags = "P"
+	}
+	if c.has(clientMonitor) {
+		flags += "O"
 	}
 	for _, f := range []struct {
 		bit    uint32
@@ -399,6 +403,12 @@ var clientHelp = []string{
 	"    Return information about client connections. Options:",
 	"    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
 	"      Return clients of specified type.",
+	"UNPAUSE",
+	"    Stop the current client pause, resuming traffic.",
+	"PAUSE <timeout> [WRITE|ALL]",
+	"    Suspend all, or just write, clients for <timeout> milliseconds.",
+	"REPLY (ON|OFF|SKIP)",
+	"    Control the replies sent to the current connection.",
 	"SETNAME <name>",
 	"    Assign the name <name> to the current connection.",
 	"SETINFO (LIB-NAME <name>|LIB-VER <version>)",

@@ -90,12 +90,15 @@ type testConn struct {
 	closed bool
 }
 
-func (c *testConn) Client() *Client    { return c.client }
-func (c *testConn) SetProto(proto int) { c.proto = proto }
-func (c *testConn) CloseAfterReply()   { c.closed = true }
-func (c *testConn) TakePushes()        {}
-func (c *testConn) Announce()          {}
-func (c *testConn) Reset()             { c.client.SetTracking(nil) }
+func (c *testConn) Client() *Client                             { return c.client }
+func (c *testConn) SetProto(proto int)                          { c.proto = proto }
+func (c *testConn) CloseAfterReply()                            { c.closed = true }
+func (c *testConn) Monitor()                                    {}
+func (c *testConn) SetReply(ReplyMode)                          {}
+func (c *testConn) WaitReplicas(int, time.Duration) (int, bool) { return 0, true }
+func (c *testConn) TakePushes()                                 {}
+func (c *testConn) Announce()                                   {}
+func (c *testConn) Reset()                                      { c.client.SetTracking(nil) }
 func (c *testConn) Subscriber() *pubsub.Subscriber {
 	if c.sub == nil {
 		c.sub = pubsub.NewSubscriber(func([]byte) bool { return true })
@@ -239,6 +242,8 @@ func (h *harness) Tracker() *tracking.Tracker { return h.tracker }
 func (h *harness) Subscriber(id uint64) *pubsub.Subscriber {
 	return nil
 }
+func (h *harness) Pause(time.Duration, bool) {}
+func (h *harness) Unpause()                  {}
 func (h *harness) PubSub() *pubsub.Registry {
 	return h.pubsub
 }

@@ -28,7 +28,7 @@ func bindings() []binding {
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
-		pubsubCommands(), trackingCommands(),
+		pubsubCommands(), trackingCommands(), serverCommands(),
 	} {
 		all = append(all, group...)
 	}

@@ -75,6 +75,12 @@ func (s *Server) Subscriber(id uint64) *pubsub.Subscriber {
 	return nil
 }
 
+// Pause implements command.Server.
+func (s *Server) Pause(d time.Duration, onlyWrites bool) { s.cache.Pause(d, onlyWrites) }
+
+// Unpause implements command.Server.
+func (s *Server) Unpause() { s.cache.Unpause() }
+
 // PubSub is told of by Bus.
 func (s *Server) PubSub() *pubsub.Registry { return s.cache.PubSub() }
 
