@@ -96,6 +96,7 @@ type round struct {
 	remotes  []stream // forward streams written to in this round
 	used     []*resp.Session
 	commands uint64
+	meter    meter
 	// early says that a reply could leave before the round's end, so that those which must not are kept in kept.
 	early bool
 	kept  []keptReply
@@ -230,6 +231,7 @@ func (c *Cache) Open(s *resp.Session) {
 		k.home = &c.loops[l]
 	} else {
 		k.own = newRound()
+		k.own.meter.set = c.obs.others
 		k.home = k.own
 	}
 	s.User = k
@@ -251,6 +253,7 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k := s.User.(*conn)
 	spec, problem := command.Resolve(args)
 	if problem != "" {
+		c.obs.record.Error([]byte("-" + problem))
 		w.Error(problem)
 		c.quiet(k)
 		return
@@ -261,11 +264,14 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		k.home.used = append(k.home.used, s)
 	}
 	k.home.commands++
+	k.home.meter.begin(spec, c.obs.record)
+	mark := len(w.Buf)
 	if k.watch.on || c.obs.every.Load() != 0 {
 		c.closely(k, w, spec, args)
-		return
+	} else {
+		c.start(k, w, spec, args)
 	}
-	c.start(k, w, spec, args)
+	c.ran(k, w, spec, args, mark)
 }
 
 // start runs a command, or sends it on its way.
@@ -379,6 +385,7 @@ func (k *conn) settled(v *view) bool {
 func (c *Cache) BatchEnd(s *resp.Session) {
 	k := s.User.(*conn)
 	k.now = 0
+	k.home.meter.end(monotonic(), c.obs.record)
 	if k.own != nil {
 		c.endRound(k.own)
 	}

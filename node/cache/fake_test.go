@@ -44,6 +44,7 @@ func (s *cacheServer) Subscriber(id uint64) *pubsub.Subscriber {
 }
 func (s *cacheServer) Pause(d time.Duration, w bool) { s.of.Pause(d, w) }
 func (s *cacheServer) Unpause()                      { s.of.Unpause() }
+func (s *cacheServer) Record() *command.Record       { return s.of.Record() }
 func (s *cacheServer) PubSub() *pubsub.Registry      { return s.of.PubSub() }
 
 // disk is a journal that can be full, or stall.

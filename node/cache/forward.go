@@ -384,7 +384,7 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	in.order++
 	to, where := origin{sink: in, id: id, n: in.order}, later
 	if !waits {
-		where = in.c.exec(o, &in.w, in.now, in.round, to)
+		where = in.timed(o, to)
 	}
 	switch where {
 	case elsewhere:
@@ -396,6 +396,19 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 		in.w.Buf = nil
 	}
 	return nil
+}
+
+// timed executes a request, and sees whether that took long. The node that asked counts it.
+func (in *Inbound) timed(o *op, to origin) outcome {
+	if o.spec.Quick && !in.c.obs.record.Exact() {
+		return in.c.exec(o, &in.w, in.now, in.round, to)
+	}
+	began := monotonic()
+	where := in.c.exec(o, &in.w, in.now, in.round, to)
+	if where == done {
+		in.c.timed(monotonic()-began, o.spec, o.args, in.s.Peer.NodeID, nil)
+	}
+	return where
 }
 
 // notHere refuses a request, and with it those of the same generation that come behind it.

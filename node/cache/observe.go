@@ -22,10 +22,17 @@ type observing struct {
 	every    atomic.Int32
 	monitors monitors
 	pause    pause
+	record   *command.Record
+	others   *command.StatSet // what connections without an event loop count
 }
 
 func (c *Cache) openObserving() {
 	c.obs.registry = pubsub.NewRegistry(command.Match)
+	c.obs.record = command.NewRecord()
+	c.obs.others = c.obs.record.NewSet()
+	for i := range c.loops {
+		c.loops[i].meter.set = c.obs.record.NewSet()
+	}
 	c.obs.tracker = tracking.New(func(on bool) { c.setInterest(interestTracking, on) })
 	c.obs.bus = pubsub.NewBus(c.obs.registry, c.obs.tracker)
 	c.obs.tracker.Connect(c.obs.bus)

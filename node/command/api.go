@@ -88,6 +88,10 @@ type Spec struct {
 	// Container is set on commands that only hold subcommands (CLIENT, CONFIG, OBJECT, CLUSTER, COMMAND); Sub finds them.
 	Container bool
 
+	// Quick says that a run never takes long: constant or logarithmic time, and one key.
+	Quick bool
+
+	number int // from 0, dense
 	subs   []*Spec
 	run    func(*Ctx)
 	conn   func(*ConnCtx)
@@ -194,6 +198,8 @@ type Server interface {
 	// Pause holds back the clients' commands on keys, Unpause ends that.
 	Pause(d time.Duration, onlyWrites bool)
 	Unpause()
+	// Record is what is known of the commands that ran.
+	Record() *Record
 	// Config is the node's table of parameters for CONFIG GET and SET.
 	Config() *Config
 	// ResetStats is CONFIG RESETSTAT.

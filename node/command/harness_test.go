@@ -30,6 +30,7 @@ type harness struct {
 	bus     *pubsub.Bus
 	pubsub  *pubsub.Registry
 	tracker *tracking.Tracker
+	record  *Record
 	now     func() int64
 
 	mu      sync.Mutex
@@ -47,7 +48,7 @@ func newHarness(t *testing.T, cluster bool) *harness {
 	bus := pubsub.NewBus(registry, tracker)
 	tracker.Connect(bus)
 	return &harness{
-		pubsub: registry, bus: bus, tracker: tracker,
+		record: NewRecord(), pubsub: registry, bus: bus, tracker: tracker,
 		t: t, cluster: cluster, config: NewConfig(), now: func() int64 { return time.Now().UnixMilli() },
 		shard: store.New(store.Options{}).Shard(0), replica: store.New(store.Options{}).Shard(0),
 		conns: map[uint64]net.Conn{},
@@ -244,6 +245,7 @@ func (h *harness) Subscriber(id uint64) *pubsub.Subscriber {
 }
 func (h *harness) Pause(time.Duration, bool) {}
 func (h *harness) Unpause()                  {}
+func (h *harness) Record() *Record           { return h.record }
 func (h *harness) PubSub() *pubsub.Registry {
 	return h.pubsub
 }

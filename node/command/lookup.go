@@ -28,7 +28,7 @@ func bindings() []binding {
 	for _, group := range [][]binding{
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
-		pubsubCommands(), trackingCommands(), serverCommands(),
+		pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
 	} {
 		all = append(all, group...)
 	}
@@ -69,6 +69,8 @@ func init() {
 			Write: f.flags&FlagWrite != 0, DenyOOM: f.flags&FlagDenyOOM != 0,
 			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect,
 		}
+		s.number = len(byName)
+		s.Quick = (s.Flags&FlagFast != 0 || b.name == "set") && b.scope != ScopeScatter && b.scope != ScopeCluster
 		byName[b.name] = s
 		if container, _, sub := strings.Cut(b.name, "|"); sub {
 			parent := byName[container]

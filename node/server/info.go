@@ -55,6 +55,7 @@ func (s *Server) Config() *command.Config { return s.params }
 
 // ResetStats implements command.Server.
 func (s *Server) ResetStats() {
+	s.cache.Record().Reset()
 	st := &s.cache.Stats
 	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered} {
 		v.Store(0)
@@ -80,6 +81,9 @@ func (s *Server) Pause(d time.Duration, onlyWrites bool) { s.cache.Pause(d, only
 
 // Unpause implements command.Server.
 func (s *Server) Unpause() { s.cache.Unpause() }
+
+// Record implements command.Server.
+func (s *Server) Record() *command.Record { return s.cache.Record() }
 
 // PubSub is told of by Bus.
 func (s *Server) PubSub() *pubsub.Registry { return s.cache.PubSub() }
@@ -206,6 +210,25 @@ func (s *Server) parameters() *command.Config {
 		}
 		return err
 	})
+	number := func(name string, set func(int64)) {
+		p.OnSet(name, func(v string) error {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err == nil {
+				set(n)
+			}
+			return err
+		})
+	}
+	record := s.cache.Record()
+	number("slowlog-max-len", func(n int64) { record.Slow.Limit(int(min(n, 1<<20))) })
+	number("slowlog-log-slower-than", func(n int64) {
+		_, spike := record.Thresholds()
+		record.SetThresholds(n, spike)
+	})
+	number("latency-monitor-threshold", func(n int64) {
+		slower, _ := record.Thresholds()
+		record.SetThresholds(slower, n)
+	})
 	p.OnSet("maxmemory", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil {
@@ -264,6 +287,8 @@ func (s *Server) Info(section string, add func(field, value string)) {
 		user, sys := cpuTimes()
 		add("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
 		add("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	case "commandstats", "latencystats", "errorstats":
+		s.cache.Record().Info(section, add)
 	case "cluster":
 		add("cluster_enabled", "1")
 	case "keyspace":
