@@ -9,6 +9,7 @@ import (
 
 	"hypercache/node/command"
 	"hypercache/node/peer"
+	"hypercache/node/pubsub"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
@@ -33,6 +34,8 @@ type Options struct {
 	// Down tells that a node has been silent for so long that it counts as failed. nil: none ever is.
 	Down   func(node string) bool
 	Logger *slog.Logger
+	// Promised is how many replicas have a write when its reply is sent, for WAIT.
+	Promised int
 }
 
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
@@ -64,6 +67,9 @@ type Cache struct {
 	work    steps
 	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
 	Stats   Stats
+	obs     observing
+	waitsMu sync.Mutex
+	waits   []replicaWait
 }
 
 // Stats counts since the start. Fields are read with Load.
@@ -79,14 +85,13 @@ type part struct {
 	fx    command.Effects
 	ctx   command.Ctx
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
-	slotSeq [ring.Slots / ring.Groups]uint64
-	waiting waiters
-	// sleepers are commands that wait for keys; events is what the running one does to keys.
-	sleepers sleepers
-	events   command.Events
+	slotSeq  [ring.Slots / ring.Groups]uint64
+	waiting  waiters
+	sleepers sleepers // commands that wait for keys
 	watched  watchTable
 	script   *scriptRun                // the one that has the lock
 	busy     atomic.Pointer[scriptRun] // one that takes its time: the group is its alone, whoever has the lock
+	happenings
 }
 
 // view is the topology as routing needs it.
@@ -107,6 +112,7 @@ type round struct {
 	remotes  []stream // forward streams written to in this round
 	used     []*resp.Session
 	commands uint64
+	meter    meter
 	// early says that a reply could leave before the round's end, so that those which must not are kept in kept.
 	early bool
 	kept  []keptReply
@@ -142,6 +148,7 @@ func New(opt Options) *Cache {
 	}
 	c.park.init()
 	c.alarms.kick = make(chan struct{}, 1)
+	c.openObserving()
 	return c
 }
 
@@ -223,13 +230,18 @@ type conn struct {
 	order    uint64        // counts its commands
 	detached detached      // commands under way that no later one of the connection may overtake, wherever it goes
 	tx       *transaction  // nil for those that never asked for one
+	watch    watch
+	last     lastWrite
 }
 
 // Client implements command.Conn.
 func (k *conn) Client() *command.Client { return k.client }
 
 // SetProto implements command.Conn.
-func (k *conn) SetProto(v int) { k.s.SetProto(v) }
+func (k *conn) SetProto(v int) {
+	k.s.SetProto(v)
+	k.watch.sub.SetProto(v)
+}
 
 // CloseAfterReply implements command.Conn.
 func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
@@ -237,10 +249,12 @@ func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
 // Open implements resp.Handler.
 func (c *Cache) Open(s *resp.Session) {
 	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, time.Now().UnixMilli())}
+	k.watch.sub = pubsub.NewSubscriber(s.Push)
 	if l := s.Loop(); l >= 0 && l < len(c.loops) {
 		k.home = &c.loops[l]
 	} else {
 		k.own = newRound()
+		k.own.meter.set = c.obs.others
 		k.home = k.own
 	}
 	s.User = k
@@ -255,7 +269,7 @@ func ClientOf(s *resp.Session) *command.Client {
 }
 
 // Closed implements resp.Handler.
-func (c *Cache) Closed(*resp.Session) {}
+func (c *Cache) Closed(s *resp.Session) { c.unwatch(s.User.(*conn)) }
 
 // Command implements resp.Handler.
 func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
@@ -265,7 +279,9 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		return
 	}
 	if problem != "" {
+		c.obs.record.Error([]byte("-" + problem))
 		w.Error(problem)
+		c.quiet(k)
 		return
 	}
 	if k.now == 0 {
@@ -274,6 +290,18 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		k.home.used = append(k.home.used, s)
 	}
 	k.home.commands++
+	k.home.meter.begin(spec, c.obs.record)
+	mark := len(w.Buf)
+	if k.watch.on || c.obs.every.Load() != 0 {
+		c.closely(k, w, spec, args)
+	} else {
+		c.start(k, w, spec, args)
+	}
+	c.ran(k, w, spec, args, mark)
+}
+
+// start runs a command, or sends it on its way.
+func (c *Cache) start(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	switch spec.Scope {
 	case command.ScopeKey:
 		if spec.Script {
@@ -354,8 +382,12 @@ func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
 	if blocks(o.spec) {
 		b = &blocking{c: c, conn: k}
 	}
+	o.observedBy(k)
+	if o.writes() {
+		k.last = lastWrite{o.slot, true}
+	}
 	switch {
-	case !ordered:
+	case !ordered, c.obs.pause.paused(o.writes(), k.now):
 	case k.inflight.Load() > 0 && v.primary[o.group] != c.opt.Self:
 		// This node may be primary already, before the view says so; what the old one has must not be overtaken.
 		where = elsewhere
@@ -401,6 +433,7 @@ func (k *conn) settled(v *view) bool {
 func (c *Cache) BatchEnd(s *resp.Session) {
 	k := s.User.(*conn)
 	k.now = 0
+	k.home.meter.end(monotonic(), c.obs.record)
 	if k.own != nil {
 		c.endRound(k.own)
 	}
@@ -440,6 +473,8 @@ func (c *Cache) endRound(r *round) {
 func (c *Cache) FlushReplies() { c.flushDirty() }
 
 func (c *Cache) flushDirty() {
+	c.obs.tracker.FlushDue()
+	c.obs.bus.Flush()
 	c.dirtyMu.Lock()
 	list := c.dirty
 	c.dirty = nil

@@ -3,6 +3,7 @@ package cache
 import (
 	"slices"
 
+	"hypercache/node/command"
 	"hypercache/node/ring"
 	"hypercache/node/store"
 )
@@ -43,6 +44,7 @@ func (c *Cache) expire(p *part, now int64, r *round) int {
 	p.shard.Expired(now, expireBatch, func(key []byte) { keys = append(keys, slices.Clone(key)) })
 	for _, key := range keys {
 		p.remove(key, r)
+		c.vanished(p, command.ClassExpired, "expired", key)
 	}
 	c.Stats.Expired.Add(uint64(len(keys)))
 	return len(keys)
@@ -96,6 +98,7 @@ func (c *Cache) evictOne(r *round) bool {
 		})
 		if victim != nil {
 			p.remove(victim, r)
+			c.vanished(p, command.ClassEvicted, "evicted", victim)
 			p.group.Unlock()
 			c.Stats.Evicted.Add(1)
 			return true

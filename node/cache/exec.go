@@ -28,6 +28,7 @@ type op struct {
 	// it must not.
 	waited, noBlock bool
 	until           int64
+	origins
 }
 
 // sink takes the reply of an op that does not come straight from a session.
@@ -127,6 +128,7 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		return c.runScript(p, o, now, to, full)
 	}
 	fx := p.run(o, w, now, r, c.db.Policy())
+	c.after(p, o, fx)
 	if p.ctx.Block.Asked {
 		c.sleep(p, o, fx, r, to)
 		p.group.Unlock()

@@ -15,15 +15,37 @@ import (
 	"hypercache/node/command"
 	"hypercache/node/journal"
 	"hypercache/node/peer"
+	"hypercache/node/pubsub"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
+	"hypercache/node/tracking"
 )
 
 type noServer struct{ command.Server }
 
 func (noServer) ClusterEnabled() bool { return true }
+
+// cacheServer is noServer with its cache's bus.
+type cacheServer struct {
+	noServer
+	of       *Cache
+	mu       sync.Mutex
+	sessions map[uint64]*resp.Session
+}
+
+func (s *cacheServer) Bus() *pubsub.Bus           { return s.of.Bus() }
+func (s *cacheServer) Tracker() *tracking.Tracker { return s.of.Tracker() }
+func (s *cacheServer) Subscriber(id uint64) *pubsub.Subscriber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SubscriberOf(s.sessions[id])
+}
+func (s *cacheServer) Pause(d time.Duration, w bool) { s.of.Pause(d, w) }
+func (s *cacheServer) Unpause()                      { s.of.Unpause() }
+func (s *cacheServer) Record() *command.Record       { return s.of.Record() }
+func (s *cacheServer) PubSub() *pubsub.Registry      { return s.of.PubSub() }
 
 // disk is a journal that can be full, or stall.
 type disk struct {
@@ -101,7 +123,9 @@ func start(t *testing.T, n int, o setup) *cluster {
 	addrs := map[string]string{}
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
-		x.Cache = New(Options{Self: x.id, DB: x.db, Server: noServer{}, Wait: o.wait, Down: o.down})
+		srv := &cacheServer{sessions: map[uint64]*resp.Session{}}
+		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down})
+		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored
 		for g := range restored {
 			restored[g].Incarnation = uint64(i + 1)
@@ -142,7 +166,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 				eventually(t, "streams", func() bool {
 					r.mu.Lock()
 					defer r.mu.Unlock()
-					return r.stream != nil && x.net.Stream(id, peer.Replica) != nil
+					return r.stream != nil && x.net.Stream(id, peer.Replica) != nil && x.Bus().Connected(id)
 				})
 			}
 		}
@@ -150,7 +174,11 @@ func start(t *testing.T, n int, o setup) *cluster {
 	return c
 }
 
-type asks struct{}
+type (
+	asks   struct{}
+	busOut struct{}
+	busIn  struct{}
+)
 
 // handler does what the server does.
 func (x *node) handler() peer.Handler {
@@ -162,6 +190,12 @@ func (x *node) handler() peer.Handler {
 				s.User = x.driver.PeerUp(s.Peer.NodeID, s)
 			case s.Class == peer.Replica:
 				s.User = x.driver.Accepted(s.Peer.NodeID, s)
+			case s.Class == peer.Bus && s.Outbound:
+				s.User = busOut{}
+				x.Bus().Up(s.Peer.NodeID, s)
+			case s.Class == peer.Bus:
+				s.User = busIn{}
+				x.Bus().Accepted(s.Peer.NodeID)
 			case s.Outbound:
 				s.User = asks{}
 				x.Connected(s)
@@ -175,6 +209,10 @@ func (x *node) handler() peer.Handler {
 				x.driver.PeerDown(s.Peer.NodeID, s)
 			case s.Class == peer.Replica:
 				x.driver.Ended(s.Peer.NodeID, s)
+			case s.Class == peer.Bus && s.Outbound:
+				x.Bus().Down(s.Peer.NodeID, s)
+			case s.Class == peer.Bus:
+				x.Bus().Ended(s.Peer.NodeID)
 			case s.Outbound:
 				x.Disconnected(s)
 			default:
@@ -192,6 +230,10 @@ func (x *node) handler() peer.Handler {
 				} else {
 					err = u.Frame(typ, body)
 				}
+			case busOut:
+				err = x.Bus().Acked(s.Peer.NodeID, s, typ, body)
+			case busIn:
+				err = x.Bus().Frame(s.Peer.NodeID, s, typ, body)
 			case asks:
 				err = x.Answered(s, typ, body)
 			}
@@ -206,6 +248,8 @@ func (x *node) handler() peer.Handler {
 				x.FlushReplies()
 			case *Inbound:
 				u.BatchEnd()
+			case busIn:
+				x.FlushReplies()
 			}
 		},
 	}
@@ -219,9 +263,10 @@ func (c *cluster) assign(primary func(g int) string, replicas func(g int) []stri
 	c.term++
 	var list []replica.Assignment
 	var route [ring.Groups]string
+	var terms [ring.Groups]uint64
 	heads := c.fence()
 	for g := range ring.Groups {
-		route[g] = primary(g)
+		route[g], terms[g] = primary(g), c.term
 		for _, id := range replicas(g) {
 			if heads[route[g]][g].Head.Less(heads[id][g].Head) {
 				route[g] = id
@@ -241,6 +286,7 @@ func (c *cluster) assign(primary func(g int) string, replicas func(g int) []stri
 			mine[i].Holds = strings.Contains(strings.Join(mine[i].Config.Replicas, ""), x.id)
 		}
 		x.driver.Configure(mine)
+		x.Reigns(&terms)
 		x.Route(c.epoch, route, addr)
 		x.FlushReplies()
 	}
@@ -310,6 +356,10 @@ func (c *cluster) client(x *node) *client {
 		default:
 		}
 	})
+	srv := x.Cache.opt.Server.(*cacheServer)
+	srv.mu.Lock()
+	srv.sessions[c.sess] = k.s
+	srv.mu.Unlock()
 	return k
 }
 
@@ -412,7 +462,7 @@ func parse(b []byte) (string, int) {
 			return "", 0
 		}
 		return string(b[at : at+n]), at + n + 2
-	case '*':
+	case '*', '>':
 		n, _ := strconv.Atoi(line)
 		if n < 0 {
 			return "nil", at

@@ -20,6 +20,7 @@ import (
 //
 //	request: id u64, generation u32, flags u8, group u16, slot u16, argc u32, {length u32, bytes}…
 //	         with flagWaited, the ms that are left of the wait, i64 (0 for ever), come before the arguments
+//	         with flagBy, the client, u64, comes behind them
 //	cancel:  id u64, verdict u8: end the wait of that request
 //	reply:   id u64, status u8, RESP bytes; statusWaits: the ms that are left of the wait, i64, and an answer follows
 const (
@@ -36,6 +37,8 @@ const (
 	flagNoBlock = 4
 	flagWaited  = 8
 	flagTx      = 16 // EXEC with its queue, or WATCH
+	flagReads   = 32 // for a client that caches what it reads
+	flagBy      = 64 // by a client that wants to know its own writes
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
@@ -187,6 +190,7 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32, now int64) []byte {
 	if o.tx != nil || o.watch {
 		flags |= flagTx
 	}
+	flags |= o.flags()
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint32(b, gen)
 	b = append(b, flags)
@@ -199,6 +203,9 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32, now int64) []byte {
 	for _, a := range o.args {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(a)))
 		b = append(b, a...)
+	}
+	if o.by != 0 {
+		b = binary.LittleEndian.AppendUint64(b, o.by)
 	}
 	return b
 }
@@ -215,6 +222,8 @@ func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) 
 		o.proto = 3
 	}
 	o.noBlock, o.waited, o.until = flags&flagNoBlock != 0, flags&flagWaited != 0, 0
+	o.origins = origins{reads: flags&flagReads != 0}
+	by := flags&flagBy != 0
 	o.group, o.slot = binary.LittleEndian.Uint16(b[13:]), binary.LittleEndian.Uint16(b[15:])
 	n := int(binary.LittleEndian.Uint32(b[17:]))
 	b = b[requestHeader:]
@@ -233,6 +242,9 @@ func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) 
 		end := 4 + int(binary.LittleEndian.Uint32(b))
 		o.args = append(o.args, b[4:end])
 		b = b[end:]
+	}
+	if by && len(b) == 8 {
+		o.by, b = binary.LittleEndian.Uint64(b), nil
 	}
 	if len(o.args) == 0 || int(o.group) >= ring.Groups || o.slot >= ring.Slots || ring.GroupOf(o.slot) != o.group || len(b) > 0 {
 		return id, gen, errRequest
@@ -449,7 +461,10 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 	}
 	o := &in.o
 	in.c.Stats.Received.Add(1)
-	o.gen = gen
+	o.gen, o.from = gen, in.s.Peer.NodeID
+	if o.reads {
+		in.c.readingFor(o)
+	}
 	// What waits is answered first, a refusal too: the asking node takes the order of refusals for that of its commands.
 	waits := in.waiting[o.group].Load() > 0
 	if !waits && gen < in.refuse[o.group].Load() {
@@ -463,7 +478,7 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 		to.b = in.begin(id)
 	}
 	if !waits {
-		where = in.c.exec(o, &in.w, in.now, in.round, to)
+		where = in.timed(o, to)
 	}
 	switch where {
 	case elsewhere:
@@ -475,6 +490,19 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 		in.w.Buf = nil
 	}
 	return nil
+}
+
+// timed executes a request, and sees whether that took long. The node that asked counts it.
+func (in *Inbound) timed(o *op, to origin) outcome {
+	if o.spec.Quick && !in.c.obs.record.Exact() {
+		return in.c.exec(o, &in.w, in.now, in.round, to)
+	}
+	began := monotonic()
+	where := in.c.exec(o, &in.w, in.now, in.round, to)
+	if where == done {
+		in.c.timed(monotonic()-began, o.spec, o.args, in.s.Peer.NodeID, nil)
+	}
+	return where
 }
 
 // notHere refuses a request, and with it those of the same generation that come behind it.

@@ -65,6 +65,12 @@ func (w *waiting) finish(v verdict) {
 	w.to.reply(v.answer(proto))
 }
 
+// foreign says whether another node's client sent the command.
+func (w *waiting) foreign() bool {
+	_, ok := w.to.sink.(*Inbound)
+	return ok
+}
+
 // abandon answers a command that will not run.
 func (w *waiting) abandon(msg string) {
 	w.left()
@@ -129,7 +135,7 @@ func (c *Cache) wait(o *op, to origin) {
 	now := time.Now()
 	w := waiting{
 		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.writes(), group: o.group,
-		gen: o.gen, deadline: now.Add(c.opt.Wait).UnixMilli(), waited: o.waited, until: o.until,
+		gen: o.gen, deadline: now.Add(c.opt.Wait + c.obs.pause.left()).UnixMilli(), waited: o.waited, until: o.until,
 	}
 	w.entered()
 	c.Stats.Parked.Add(1)
@@ -171,6 +177,8 @@ func (c *Cache) Run(ctx context.Context) {
 			c.sweep(now, r)
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)
+			c.obs.bus.Tick(time.Now())
+			c.answerWaits(time.Now())
 		}
 		now := time.Now().UnixMilli()
 		c.ring(now)
@@ -289,6 +297,8 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 	case closing:
 		w.abandon("LOADING The node is stopping")
 		return true
+	case !w.foreign() && c.obs.pause.paused(w.write, now):
+		return false
 	case now > w.deadline:
 		c.Stats.Unanswered.Add(1)
 		w.abandon(errNoPrimary)
@@ -315,6 +325,9 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 		return true
 	}
 	o.deadline = w.deadline
+	if in != nil {
+		o.from = in.s.Peer.NodeID
+	}
 	out := resp.Writer{Proto: o.proto}
 	switch c.exec(&o, &out, now, r, w.to) {
 	case later:

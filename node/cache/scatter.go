@@ -163,7 +163,7 @@ func split(spec *command.Spec, args [][]byte, proto int) (*gather, []op) {
 func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 	w := resp.Writer{}
 	v := c.view.Load()
-	ordered := k == nil || k.inOrder(v)
+	ordered := k == nil || k.inOrder(v) && !c.obs.pause.paused(ops[0].spec.Write, now)
 	var n uint64
 	if k != nil {
 		k.order++
@@ -172,6 +172,7 @@ func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 	inflight := k != nil && k.inflight.Load() > 0 // before this command
 	for i := range ops {
 		o := &ops[i]
+		o.observedBy(k)
 		w.Buf, w.Proto = w.Buf[:0], o.proto
 		from := origin{sink: to, id: uint64(i), conn: k, n: n}
 		if ordered {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hypercache/node/command"
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/script"
@@ -211,6 +212,9 @@ func (x *scriptRun) work() {
 	fx := p.run(&x.o, &w, x.now, x.round, c.db.Policy())
 	p.script = nil
 	p.busy.Store(nil)
+	if x.alone() {
+		c.after(p, &x.o, fx)
+	}
 	again, held := false, false
 	switch {
 	case !x.alone(): // it gave the lock up, and so has written nothing
@@ -486,6 +490,16 @@ type scriptConn struct {
 func (k *scriptConn) Client() *command.Client { return k.client }
 func (k *scriptConn) SetProto(proto int)      { k.w.Proto = proto }
 func (k *scriptConn) CloseAfterReply()        {}
+
+// What follows belongs to commands that scripts may not run.
+
+func (k *scriptConn) Subscriber() *pubsub.Subscriber              { return nil }
+func (k *scriptConn) TakePushes()                                 {}
+func (k *scriptConn) Announce()                                   {}
+func (k *scriptConn) Monitor()                                    {}
+func (k *scriptConn) SetReply(command.ReplyMode)                  {}
+func (k *scriptConn) WaitReplicas(int, time.Duration) (int, bool) { return 0, true }
+func (k *scriptConn) Reset()                                      {}
 
 var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn}
 

@@ -247,15 +247,6 @@ func (l *sleepers) mark(q *keyQueue) {
 	}
 }
 
-// interested is where a command tells what it does to keys, nil while nobody wants to know.
-func (p *part) interested() *command.Events {
-	if p.sleepers.all.Len() == 0 {
-		return nil
-	}
-	p.events.Reset()
-	return &p.events
-}
-
 // wake runs again the commands that wait for the keys that events tell of, and those who wait for what these change in
 // turn. The caller holds the group's lock, and has ordered and held back what it did itself: whoever is woken comes after
 // it, and before anybody else.
@@ -324,6 +315,7 @@ func (c *Cache) rerun(p *part, s *sleeper, now int64, r *round) {
 		p.touched(&s.o, p.group.Propose(fx.Buf, &r.batch))
 	}
 	p.sleepers.note(&p.events)
+	c.after(p, &s.o, fx)
 	if asks {
 		return
 	}

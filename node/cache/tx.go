@@ -44,8 +44,8 @@ type queuedCommand struct {
 	local bool
 }
 
-// watch is a key with the token that its primary gave.
-type watch struct {
+// watchToken is a key with the token that its primary gave.
+type watchToken struct {
 	key   []byte
 	token uint64
 }
@@ -56,7 +56,7 @@ type watchSet struct {
 
 	mu      sync.Mutex
 	keys    int
-	list    []watch
+	list    []watchToken
 	pending int
 	failed  bool   // what it was to watch is not known: nothing may rest on it
 	then    func() // waits for the last one that is pending
@@ -64,7 +64,7 @@ type watchSet struct {
 
 // txBody is what EXEC takes to the primary.
 type txBody struct {
-	watches  []watch
+	watches  []watchToken
 	commands []txCommand
 }
 
@@ -284,7 +284,7 @@ func (s *watchSet) took(keys [][]byte, raw []byte) []byte {
 	}
 	for i := range tokens {
 		if _, b, ok := header(tokens[i]); ok && len(b) == 10 && !s.failed {
-			s.list = append(s.list, watch{keys[i], binary.LittleEndian.Uint64(b)})
+			s.list = append(s.list, watchToken{keys[i], binary.LittleEndian.Uint64(b)})
 			continue
 		}
 		s.failed = true
@@ -337,6 +337,11 @@ func (c *Cache) execTx(k *conn, w *resp.Writer) {
 		if to := c.movedTo(k, uint16(slot)); to != "" {
 			w.Error(to)
 			return
+		}
+	}
+	if client := k.client.Tracking(); client != nil {
+		for _, q := range t.queue {
+			c.track(k, client, q.spec, q.args)
 		}
 	}
 	proto := w.Proto
@@ -464,13 +469,24 @@ func (c *Cache) runLocal(k *conn, t *transaction, proto int) (replies [][]byte, 
 		case q.spec.Scope == command.ScopeNode:
 			c.script(nil, &w, q.spec, q.args)
 		default:
-			ctx := command.ConnCtx{Spec: q.spec, Args: q.args, W: &w, Conn: k, Server: c.opt.Server, Now: k.now}
+			ctx := command.ConnCtx{Spec: q.spec, Args: q.args, W: &w, Conn: txConn{k}, Server: c.opt.Server, Now: k.now}
 			ctx.Run()
 		}
 		replies[i] = w.Buf
 	}
 	return replies, any
 }
+
+// txConn is a connection inside EXEC: nothing waits there, and there is one reply for everything.
+type txConn struct{ *conn }
+
+// WaitReplicas implements command.Conn.
+func (k txConn) WaitReplicas(int, time.Duration) (have int, now bool) {
+	return max(k.cache.replicasOf(k.last), 0), true
+}
+
+// Announce implements command.Conn.
+func (k txConn) Announce() { k.cache.obs.bus.Changed(func() {}) }
 
 // mergeReplies puts the replies of a primary between those that are here. What is no array of them is the whole reply: an
 // error, or null.
@@ -510,7 +526,7 @@ func (t *transaction) op(slot uint16, proto int) *op {
 		t.watch.mu.Lock()
 		o.tx.watches = t.watch.list
 		if t.watch.failed {
-			o.tx.watches = []watch{{}} // that is no key's token: EXEC aborts
+			o.tx.watches = []watchToken{{}} // that is no key's token: EXEC aborts
 		}
 		t.watch.mu.Unlock()
 	}
@@ -565,7 +581,7 @@ func (o *op) readTx() error {
 		if len(rest[1]) != 8 {
 			return errRequest
 		}
-		tx.watches = append(tx.watches, watch{rest[0], binary.LittleEndian.Uint64(rest[1])})
+		tx.watches = append(tx.watches, watchToken{rest[0], binary.LittleEndian.Uint64(rest[1])})
 		rest = rest[2:]
 	}
 	for len(rest) > 0 {

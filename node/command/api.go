@@ -2,9 +2,12 @@ package command
 
 import (
 	"math/rand/v2"
+	"time"
 
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/store"
+	"hypercache/node/tracking"
 )
 
 // Scope says which part of the cluster a command speaks about, and so who runs it.
@@ -89,6 +92,10 @@ type Spec struct {
 	// Container is set on commands that only hold subcommands (CLIENT, CONFIG, OBJECT, CLUSTER, COMMAND); Sub finds them.
 	Container bool
 
+	// Quick says that a run never takes long: constant or logarithmic time, and one key.
+	Quick bool
+
+	number int // from 0, dense
 	subs   []*Spec
 	run    func(*Ctx)
 	conn   func(*ConnCtx)
@@ -163,6 +170,20 @@ type Conn interface {
 	Client() *Client
 	// SetProto switches to RESP 2 or 3, this command's own reply included (the command sets W.Proto itself).
 	SetProto(proto int)
+	// Subscriber has the connection's subscriptions; TakePushes moves messages that it got already ahead of what is
+	// written next.
+	Subscriber() *pubsub.Subscriber
+	TakePushes()
+	// Announce holds the command's reply back until the other nodes know what this one wants to hear now.
+	Announce()
+	// Monitor shows the connection every command of the node's clients; SetReply says which replies it wants.
+	Monitor()
+	SetReply(m ReplyMode)
+	// WaitReplicas returns how many replicas have the connection's last write; or false, when the number is to be the
+	// command's reply later: when there are as many as wanted, or after the timeout (0 for none).
+	WaitReplicas(want int, timeout time.Duration) (have int, now bool)
+	// Reset ends subscriptions and whatever else the connection observes.
+	Reset()
 	// CloseAfterReply closes the connection once its replies have left.
 	CloseAfterReply()
 }
@@ -179,6 +200,17 @@ type Server interface {
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that
 	// adds nothing prints its heading only, as in Redis.
 	Info(section string, add func(field, value string))
+	// Bus reaches the subscribers of all nodes, PubSub has those of this one.
+	Bus() *pubsub.Bus
+	PubSub() *pubsub.Registry
+	// Tracker knows the clients that cache keys, Subscriber finds the one of a connection, nil if it is gone.
+	Tracker() *tracking.Tracker
+	Subscriber(id uint64) *pubsub.Subscriber
+	// Pause holds back the clients' commands on keys, Unpause ends that.
+	Pause(d time.Duration, onlyWrites bool)
+	Unpause()
+	// Record is what is known of the commands that ran.
+	Record() *Record
 	// Config is the node's table of parameters for CONFIG GET and SET.
 	Config() *Config
 	// ResetStats is CONFIG RESETSTAT.

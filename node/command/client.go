@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"hypercache/node/tracking"
 )
 
 // Client is the state of one connection as the CLIENT commands see it. It is safe for concurrent use: its own
@@ -18,6 +20,8 @@ type Client struct {
 	cmd   atomic.Pointer[Spec]
 	proto atomic.Int32
 	flags atomic.Uint32
+	subs  [3]atomic.Int32 // subscriptions by pubsub.Kind
+	track atomic.Pointer[tracking.Client]
 
 	mu              sync.Mutex
 	name            string
@@ -31,6 +35,9 @@ const (
 	clientAsking
 	clientClusterAware
 	clientBlocked
+	clientCachingYes
+	clientCachingNo
+	clientMonitor
 )
 
 // NewClient describes a new connection: its id, the addresses of both ends, its file descriptor (-1 if it has none),
@@ -187,6 +194,12 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 		cmd = s.Name
 	}
 	flags := ""
+	if c.Subscribed() {
+		flags = "P"
+	}
+	if c.has(clientMonitor) {
+		flags += "O"
+	}
 	for _, f := range []struct {
 		bit    uint32
 		letter string
@@ -195,14 +208,16 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 			flags += f.letter
 		}
 	}
-	if flags == "" {
+	track, redirect := c.trackingState()
+	if flags += track; flags == "" {
 		flags = "N"
 	}
 	seconds := func(since int64) int64 { return max(now-since, 0) / 1000 }
-	return fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=0 sub=0 psub=0 ssub=0 multi=-1 "+
+	return fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=0 sub=%d psub=%d ssub=%d multi=-1 "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=default "+
-		"redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
-		c.id, c.addr, c.laddr, c.fd, name, seconds(c.created), seconds(c.last.Load()), flags, cmd, c.proto.Load(),
+		"redir=%d resp=%d lib-name=%s lib-ver=%s\n",
+		c.id, c.addr, c.laddr, c.fd, name, seconds(c.created), seconds(c.last.Load()), flags,
+		c.subs[0].Load(), c.subs[1].Load(), c.subs[2].Load(), cmd, redirect, c.proto.Load(),
 		libName, libVer)
 }
 
@@ -212,18 +227,26 @@ func runClientInfo(c *ConnCtx) {
 	c.W.Verbatim("txt", cl.appendLine(nil, c.Now))
 }
 
-// clientTypes are the kinds of clients by their names; all that connect here are normal ones.
+// clientTypes are the kinds of clients by their names; all that connect here are normal ones or subscribers.
 var clientTypes = []string{"normal", "slave", "replica", "pubsub", "master"}
 
-// parseClientType reports whether arg names the normal clients; the error is written when it names none.
-func (c *ConnCtx) parseClientType(arg []byte) (normal, ok bool) {
+// kind is the client's type.
+func (c *Client) kind() string {
+	if c.Subscribed() {
+		return "pubsub"
+	}
+	return "normal"
+}
+
+// parseClientType reads the name of a type; the error is written when it is none.
+func (c *ConnCtx) parseClientType(arg []byte) (kind string, ok bool) {
 	for _, t := range clientTypes {
 		if option(arg, t) {
-			return t == "normal", true
+			return t, true
 		}
 	}
 	c.W.Error("ERR Unknown client type '" + cstring(arg, len(arg)) + "'")
-	return false, false
+	return "", false
 }
 
 func runClientList(c *ConnCtx) {
@@ -231,11 +254,11 @@ func runClientList(c *ConnCtx) {
 	switch n := len(c.Args); {
 	case n == 2:
 	case n == 4 && option(c.Args[2], "type"):
-		normal, ok := c.parseClientType(c.Args[3])
+		kind, ok := c.parseClientType(c.Args[3])
 		if !ok {
 			return
 		}
-		match = func(*Client) bool { return normal }
+		match = func(cl *Client) bool { return cl.kind() == kind }
 	case n > 3 && option(c.Args[2], "id"):
 		c.listClientsByID(c.Args[3:])
 		return
@@ -303,12 +326,12 @@ func runClientUnblock(c *ConnCtx) {
 type killFilter struct {
 	id          int64
 	addr, laddr string
-	othersOnly  bool // TYPE that is not normal: no client of ours
+	kind        string
 	skipMe      bool
 }
 
 func (f *killFilter) matches(cl, self *Client) bool {
-	return !(f.othersOnly || f.id != 0 && uint64(f.id) != cl.id || f.addr != "" && f.addr != cl.addr ||
+	return !(f.kind != "" && f.kind != cl.kind() || f.id != 0 && uint64(f.id) != cl.id || f.addr != "" && f.addr != cl.addr ||
 		f.laddr != "" && f.laddr != cl.laddr || f.skipMe && cl == self)
 }
 
@@ -318,7 +341,7 @@ func runClientKill(c *ConnCtx) {
 	if len(c.Args) == 3 {
 		f.addr = string(c.Args[2])
 		if f.addr == "" {
-			f.othersOnly = true
+			f.kind = "none" // no client has an empty address
 		}
 	} else if !c.parseKillFilter(&f) {
 		return
@@ -364,11 +387,9 @@ func (c *ConnCtx) parseKillFilter(f *killFilter) bool {
 				return false
 			}
 		case option(c.Args[i], "type"):
-			var normal bool
-			if normal, ok = c.parseClientType(arg); !ok {
+			if f.kind, ok = c.parseClientType(arg); !ok {
 				return false
 			}
-			f.othersOnly = !normal
 		case option(c.Args[i], "addr"):
 			f.addr = string(arg)
 		case option(c.Args[i], "laddr"):
@@ -393,6 +414,10 @@ func (c *ConnCtx) parseKillFilter(f *killFilter) bool {
 var clientHelp = []string{
 	"GETNAME",
 	"    Return the name of the current connection.",
+	"CACHING (YES|NO)",
+	"    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+	"GETREDIR",
+	"    Return the client ID we are redirecting to when tracking is enabled.",
 	"ID",
 	"    Return the ID of the current connection.",
 	"INFO",
@@ -415,12 +440,23 @@ var clientHelp = []string{
 	"    Return information about client connections. Options:",
 	"    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
 	"      Return clients of specified type.",
+	"UNPAUSE",
+	"    Stop the current client pause, resuming traffic.",
+	"PAUSE <timeout> [WRITE|ALL]",
+	"    Suspend all, or just write, clients for <timeout> milliseconds.",
+	"REPLY (ON|OFF|SKIP)",
+	"    Control the replies sent to the current connection.",
 	"SETNAME <name>",
 	"    Assign the name <name> to the current connection.",
 	"SETINFO (LIB-NAME <name>|LIB-VER <version>)",
 	"    Record the client library's name or version for the current connection.",
 	"UNBLOCK <clientid> [TIMEOUT|ERROR]",
 	"    Unblock the specified blocked client.",
+	"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+	"         [OPTIN] [OPTOUT] [NOLOOP]",
+	"    Control server assisted client side caching.",
+	"TRACKINGINFO",
+	"    Report tracking status for the current connection.",
 	"NO-EVICT (ON|OFF)",
 	"    Protect current client connection from eviction.",
 	"NO-TOUCH (ON|OFF)",

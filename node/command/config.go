@@ -41,7 +41,7 @@ func NewConfig() *Config {
 func (c *Config) Get(name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.values[name]
+	return shown(name, c.values[name])
 }
 
 // Put sets a parameter, also one that CONFIG SET may not change, without calling its hook. The value has the form that
@@ -197,6 +197,7 @@ const (
 	kindBool
 	kindEnum
 	kindSave
+	kindNotify
 )
 
 // param is one parameter of CONFIG: what values it takes and Redis' default.
@@ -235,6 +236,8 @@ func (p *param) parse(s string) (string, error) {
 		}
 	case kindSave:
 		return parseSave(s)
+	case kindNotify:
+		return parseNotifyParam(s)
 	}
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"strings"
 
 	"hypercache/node/resp"
@@ -41,10 +42,14 @@ func writeHelp(w *resp.Writer, container string, lines []string) {
 }
 
 func runPing(c *ConnCtx) {
-	switch len(c.Args) {
-	case 1:
+	switch n := len(c.Args); {
+	case n <= 2 && c.W.Proto != 3 && c.Conn.Client().Subscribed():
+		c.W.Array(2)
+		c.W.BulkString("pong")
+		c.W.Bulk(bytes.Join(c.Args[1:], nil))
+	case n == 1:
 		c.W.SimpleString("PONG")
-	case 2:
+	case n == 2:
 		c.W.Bulk(c.Args[1])
 	default:
 		c.W.Error(ArityError(c.Spec))
@@ -163,6 +168,7 @@ func runQuit(c *ConnCtx) {
 
 func runReset(c *ConnCtx) {
 	cl := c.Conn.Client()
+	c.Conn.Reset()
 	cl.flags.Store(0)
 	cl.proto.Store(2)
 	cl.setName("")

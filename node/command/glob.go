@@ -1,5 +1,8 @@
 package command
 
+// Match says whether s matches a glob pattern as Redis reads it.
+func Match(pattern, s []byte) bool { return matchGlob(pattern, s) }
+
 // matchGlob says whether s matches Redis' glob pattern: * ? [a-z] [^x] and \ to quote. It takes time proportional to
 // the product of the lengths at worst, whatever the pattern: only the latest star ever needs a second try.
 func matchGlob(pattern, s []byte) bool {

@@ -14,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
+	"hypercache/node/tracking"
 )
 
 // harness is a node with one shard: the least that can serve the commands over TCP. Every effect is applied to a second
@@ -25,6 +27,10 @@ type harness struct {
 	t       *testing.T
 	cluster bool
 	config  *Config
+	bus     *pubsub.Bus
+	pubsub  *pubsub.Registry
+	tracker *tracking.Tracker
+	record  *Record
 	now     func() int64
 
 	mu      sync.Mutex
@@ -39,7 +45,11 @@ type harness struct {
 }
 
 func newHarness(t *testing.T, cluster bool) *harness {
+	registry, tracker := pubsub.NewRegistry(Match), tracking.New(func(bool) {})
+	bus := pubsub.NewBus(registry, tracker)
+	tracker.Connect(bus)
 	return &harness{
+		record: NewRecord(), pubsub: registry, bus: bus, tracker: tracker,
 		t: t, cluster: cluster, config: NewConfig(), now: func() int64 { return time.Now().UnixMilli() },
 		shard: store.New(store.Options{}).Shard(0), replica: store.New(store.Options{}).Shard(0),
 		conns: map[uint64]net.Conn{},
@@ -77,13 +87,26 @@ func (h *harness) listen() func() (net.Conn, error) {
 // testConn is one connection's Conn.
 type testConn struct {
 	client *Client
+	sub    *pubsub.Subscriber
 	proto  int
 	closed bool
 }
 
-func (c *testConn) Client() *Client    { return c.client }
-func (c *testConn) SetProto(proto int) { c.proto = proto }
-func (c *testConn) CloseAfterReply()   { c.closed = true }
+func (c *testConn) Client() *Client                             { return c.client }
+func (c *testConn) SetProto(proto int)                          { c.proto = proto }
+func (c *testConn) CloseAfterReply()                            { c.closed = true }
+func (c *testConn) Monitor()                                    {}
+func (c *testConn) SetReply(ReplyMode)                          {}
+func (c *testConn) WaitReplicas(int, time.Duration) (int, bool) { return 0, true }
+func (c *testConn) TakePushes()                                 {}
+func (c *testConn) Announce()                                   {}
+func (c *testConn) Reset()                                      { c.client.SetTracking(nil) }
+func (c *testConn) Subscriber() *pubsub.Subscriber {
+	if c.sub == nil {
+		c.sub = pubsub.NewSubscriber(func([]byte) bool { return true })
+	}
+	return c.sub
+}
 
 func (h *harness) open(id uint64, addr, laddr string) *testConn {
 	c := &testConn{client: NewClient(id, addr, laddr, -1, h.now()), proto: 2}
@@ -219,9 +242,20 @@ func (h *harness) Info(section string, add func(field, value string)) {
 		add("cluster_enabled", enabled)
 	}
 }
-func (h *harness) Config() *Config      { return h.config }
-func (h *harness) ResetStats()          {}
-func (h *harness) RewriteLog() string   { return "" }
+func (h *harness) Config() *Config            { return h.config }
+func (h *harness) ResetStats()                {}
+func (h *harness) RewriteLog() string         { return "" }
+func (h *harness) Bus() *pubsub.Bus           { return h.bus }
+func (h *harness) Tracker() *tracking.Tracker { return h.tracker }
+func (h *harness) Subscriber(id uint64) *pubsub.Subscriber {
+	return nil
+}
+func (h *harness) Pause(time.Duration, bool) {}
+func (h *harness) Unpause()                  {}
+func (h *harness) Record() *Record           { return h.record }
+func (h *harness) PubSub() *pubsub.Registry {
+	return h.pubsub
+}
 func (h *harness) ClusterEnabled() bool { return h.cluster }
 func (h *harness) Cluster() *ClusterView {
 	if h.view != nil {

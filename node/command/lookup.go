@@ -33,7 +33,7 @@ func bindings() []binding {
 		hashCommands(), setCommands(), bitmapCommands(), sortCommands(), memoryCommands(), debugCommands(),
 		zsetCommands(), geoCommands(), hyperLogLogCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
-		scriptCommands(),
+		scriptCommands(), pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
 	} {
 		all = append(all, group...)
 	}
@@ -77,6 +77,8 @@ func init() {
 			Write: f.flags&FlagWrite != 0, DenyOOM: f.flags&FlagDenyOOM != 0,
 			run: b.run, conn: b.conn, keys: b.keys, effect: b.effect, Script: b.script,
 		}
+		s.number = len(byName)
+		s.Quick = (s.Flags&FlagFast != 0 || b.name == "set") && b.scope != ScopeScatter && b.scope != ScopeCluster
 		byName[b.name] = s
 		if container, _, sub := strings.Cut(b.name, "|"); sub {
 			parent := byName[container]

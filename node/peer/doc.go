@@ -6,7 +6,7 @@
 // commands: a frame is a type and bytes, and what they mean is left to the packages that register for them.
 //
 // Traffic is split into classes, each with connections of its own, so that a large value being forwarded never delays
-// a heartbeat: [Control] (heartbeats and calls), [Replica] (log records and acknowledgements) and [Forward] (client
-// commands on their way to a primary). The node that dials owns the direction: it sends requests, the other side
+// a heartbeat: [Control] (heartbeats and calls), [Replica] (log records and acknowledgements), [Forward] (client
+// commands on their way to a primary) and [Bus] (messages to subscribers). The node that dials owns the direction: it sends requests, the other side
 // answers on the same connection.
 package peer

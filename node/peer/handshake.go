@@ -83,7 +83,7 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 	if err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: read hello: %w", err)
 	}
-	if theirs.class < Control || theirs.class > raftClass {
+	if theirs.class < Control || theirs.class > Bus {
 		return 0, Identity{}, fmt.Errorf("peer handshake: %w", errClass)
 	}
 	mine := newHello(theirs.class, self)

@@ -16,7 +16,7 @@ type link struct {
 	net      *Net
 	ctx      context.Context
 	cancel   context.CancelFunc
-	streams  [Forward + 1]atomic.Pointer[Stream]
+	streams  [Bus + 1]atomic.Pointer[Stream]
 
 	opened  atomic.Int64 // since epoch
 	acked   atomic.Int64 // sending time of the newest heartbeat that was answered, since epoch
@@ -36,7 +36,7 @@ func (n *Net) openLink(id, addr string) *link {
 	ctx, cancel := context.WithCancel(n.ctx)
 	l := &link{id: id, addr: addr, net: n, ctx: ctx, cancel: cancel}
 	l.opened.Store(sinceEpoch())
-	for _, class := range []Class{Control, Replica, Forward} {
+	for _, class := range []Class{Control, Replica, Forward, Bus} {
 		n.wg.Go(func() { l.maintain(class) })
 	}
 	n.wg.Go(l.heartbeats)

@@ -233,7 +233,7 @@ func TestHandshakeRefusesTwinsAndUnknownClasses(t *testing.T) {
 		t.Error("a second node with the same id was let in")
 	}
 	a := open(t, listen(t), "a", quiet(), nil)
-	for _, class := range []Class{0, raftClass + 1, 255} {
+	for _, class := range []Class{0, Bus + 1, 255} {
 		if _, _, err := a.dial(ln.Addr().String(), class, time.Second); err == nil {
 			t.Errorf("class %d was let in", class)
 		}

@@ -16,11 +16,11 @@ import (
 // Handler receives what other nodes send. Frame and BatchEnd are called by the stream's reader, one at a time for a
 // stream; they must not wait for the network, since the stream stands still meanwhile.
 type Handler struct {
-	// Frame handles one frame of the Replica or Forward class. Body is valid until it returns.
+	// Frame handles one frame of the Replica, Forward or Bus class. Body is valid until it returns.
 	Frame func(s *Stream, typ byte, body []byte)
 	// BatchEnd is called when no further complete frame has been read yet: the moment to flush and to commit.
 	BatchEnd func(s *Stream)
-	// Opened and Closed bracket a stream of the Replica or Forward class.
+	// Opened and Closed bracket a stream of the Replica, Forward or Bus class.
 	Opened, Closed func(s *Stream)
 	// Call answers a request. It may wait, within ctx; each call has a goroutine of its own.
 	Call func(ctx context.Context, from, method string, payload []byte) ([]byte, error)

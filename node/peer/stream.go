@@ -21,6 +21,7 @@ const (
 	Replica                  // log records to followers, acknowledgements back
 	Forward                  // client commands to a primary, replies back
 	raftClass
+	Bus // messages to subscribers and news of changed keys: what is lost is not sent again
 )
 
 const (
@@ -131,6 +132,13 @@ func (s *Stream) end(b []byte, paced bool) {
 	if waiting > s.bound {
 		s.fail(fmt.Errorf("%s does not read: %d MiB are waiting", s.Peer.NodeID, waiting>>20))
 	}
+}
+
+// Waiting is how many bytes are queued and not taken for a write yet.
+func (s *Stream) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.buf)
 }
 
 // AwaitDrain waits until everything queued is on its way to the socket, or the stream has ended. A reader whose peer

@@ -1,6 +1,9 @@
 package resp
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Handler executes commands. Its methods are called by the goroutine that feeds the session (an event loop or a
 // connection's goroutine), one at a time per session, and must never block on the network: whatever needs a round trip
@@ -52,6 +55,10 @@ type Limits struct {
 	// MaxOutputHard is the number of unsent reply bytes that closes the connection; default 256 MiB. Only one very large
 	// reply, or many held ones, can get there.
 	MaxOutputHard int
+	// MaxPush is the number of bytes pushed, and not taken by the client, that closes the connection; default 32 MiB.
+	// MaxPushSoft, default 8 MiB, is the number that closes it when there are always more for PushSoftTime, default 60 s.
+	MaxPush, MaxPushSoft int
+	PushSoftTime         time.Duration
 	// MaxHeld is the number of unsettled tickets from which on no more commands are executed; default 1,024.
 	MaxHeld int
 }
@@ -72,12 +79,15 @@ func (l Limits) withDefaults() Limits {
 		{&l.MaxOutput, 1 << 20},
 		{&l.MaxOutputHard, 256 << 20},
 		{&l.MaxHeld, 1 << 10},
+		{&l.MaxPush, 32 << 20},
+		{&l.MaxPushSoft, 8 << 20},
 	} {
 		if *f.field <= 0 {
 			*f.field = f.value
 		}
 	}
 	l.MaxQueryBuffer = max(l.MaxQueryBuffer, l.MaxBulk+64<<10)
+	setDefault(&l.PushSoftTime, time.Minute)
 	l.OutputChunk = min(l.OutputChunk, l.MaxOutput)
 	l.MaxOutputHard = max(l.MaxOutputHard, l.MaxOutput)
 	return l

@@ -146,6 +146,13 @@ func (s *Server) EachSession(f func(*Session) bool) {
 	}
 }
 
+// Session returns the open session with this number, or nil.
+func (s *Server) Session(id uint64) *Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
+}
+
 const tooManyClients = "-ERR max number of clients reached\r\n"
 
 // admit counts a new connection, or refuses it.

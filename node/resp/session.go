@@ -53,6 +53,8 @@ type Session struct {
 	holding    bool // the running command took a ticket
 	suspended  bool // no command is executed before every held reply was collected
 	gone       func()
+	discard    bool // nobody wants the running command's reply
+	listening  bool // the client waits for pushes
 	start      int  // where the running command's reply begins in w.Buf
 	batch      bool // Command was called since the last BatchEnd
 	stalled    bool // in may hold complete commands
@@ -63,12 +65,15 @@ type Session struct {
 
 	killed       atomic.Bool
 	settledBytes atomic.Int64 // bytes of settled replies not collected yet
+	pushing      atomic.Bool  // something was pushed and not taken yet
+	owed         atomic.Int64 // Pending when pushes were last taken or output sent, for Push
 
 	mu         sync.Mutex
 	slots      []slot // ring, its length a power of two; the slice itself changes under mu, by the feeding goroutine
 	head, tail uint64
 	awake      bool
 	closed     bool
+	push       pushes
 }
 
 const (
@@ -232,6 +237,9 @@ func (s *Session) Refused() bool { return s.refused && !s.killed.Load() }
 // Output returns the bytes that may leave now. They are valid until the next call that is not Sent. Transports must call
 // it after Feed and Resume until it is empty, before they rely on wake.
 func (s *Session) Output() []byte {
+	if s.pushing.Load() && s.Pending() < s.limits.OutputChunk {
+		s.takePushes()
+	}
 	if s.overlapped {
 		s.collect()
 	}
@@ -248,6 +256,9 @@ func (s *Session) Sent(n int) {
 		buf = &s.out
 	}
 	s.sent += n
+	if s.owed.Load() > 0 {
+		defer func() { s.owed.Store(int64(s.Pending())) }()
+	}
 	switch {
 	case s.sent == len(*buf):
 		s.sent = 0
@@ -265,6 +276,7 @@ func (s *Session) Close() {
 	again := s.closed
 	s.closed = true
 	s.slots, s.head, s.tail = nil, 0, 0
+	s.push = pushes{}
 	s.mu.Unlock()
 	if again {
 		return
@@ -392,10 +404,16 @@ func (s *Session) execute(args [][]byte) {
 		s.fail(ErrCrossProtocol)
 		return
 	}
+	if s.pushing.Load() {
+		s.takePushes()
+	}
 	s.start = len(s.w.Buf)
 	s.inCommand, s.batch = true, true
 	s.handler.Command(s, &s.w, args)
 	s.inCommand = false
+	if s.discard {
+		s.discardReply()
+	}
 	if s.holding {
 		s.holding = false
 		s.slots[(s.tail-1)&uint64(len(s.slots)-1)].end = s.base + len(s.w.Buf)
@@ -461,7 +479,9 @@ func (s *Session) collect() {
 			break
 		}
 		s.stage(sl.start)
-		if sl.state == released {
+		if sl.silent {
+			s.drop(sl)
+		} else if sl.state == released {
 			s.stage(sl.end)
 		} else {
 			s.staged = sl.end

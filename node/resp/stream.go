@@ -168,7 +168,7 @@ func (c *stream) receive(session *Session) {
 			c.changed.Wait()
 		}
 		over := session.Done() || session.ending
-		owed := session.overlapped || session.Pending() > 0
+		owed := session.overlapped || session.listening || session.Pending() > 0
 		c.mu.Unlock()
 		idle := errors.Is(err, os.ErrDeadlineExceeded) && owed && !c.srv.stopping()
 		if over || (err != nil && !idle) {

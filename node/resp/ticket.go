@@ -14,6 +14,7 @@ type slot struct {
 	state      slotState
 	start, end int    // the command's own bytes in the staged stream; the feeding goroutine's
 	raw        []byte // what replaces them, when state is replied
+	silent     bool   // nobody wants the reply; the feeding goroutine's
 }
 
 type slotState uint8

@@ -11,10 +11,12 @@ import (
 
 	"hypercache/node/cache"
 	"hypercache/node/command"
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
 	"hypercache/node/topology"
+	"hypercache/node/tracking"
 )
 
 // redisVersion is the version of Redis whose behaviour commands follow; clients decide by it what they may use.
@@ -56,11 +58,38 @@ func (s *Server) Config() *command.Config { return s.params }
 
 // ResetStats implements command.Server.
 func (s *Server) ResetStats() {
+	s.cache.Record().Reset()
 	st := &s.cache.Stats
 	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered} {
 		v.Store(0)
 	}
 }
+
+// Bus and PubSub implement command.Server.
+func (s *Server) Bus() *pubsub.Bus { return s.cache.Bus() }
+
+// Tracker and Subscriber implement command.Server.
+func (s *Server) Tracker() *tracking.Tracker { return s.cache.Tracker() }
+
+// Subscriber is told of by Tracker.
+func (s *Server) Subscriber(id uint64) *pubsub.Subscriber {
+	if x := s.resp.Session(id); x != nil {
+		return cache.SubscriberOf(x)
+	}
+	return nil
+}
+
+// Pause implements command.Server.
+func (s *Server) Pause(d time.Duration, onlyWrites bool) { s.cache.Pause(d, onlyWrites) }
+
+// Unpause implements command.Server.
+func (s *Server) Unpause() { s.cache.Unpause() }
+
+// Record implements command.Server.
+func (s *Server) Record() *command.Record { return s.cache.Record() }
+
+// PubSub is told of by Bus.
+func (s *Server) PubSub() *pubsub.Registry { return s.cache.PubSub() }
 
 // ClusterEnabled implements command.Server. A lone node is a cluster of one, so that a client that works with it works
 // with the cluster that it may become.
@@ -170,6 +199,39 @@ func (s *Server) parameters() *command.Config {
 			return fmt.Errorf("it is fixed while the node runs: set %s in its configuration and restart it", key)
 		})
 	}
+	p.OnSet("notify-keyspace-events", func(v string) error {
+		classes, err := command.ParseNotify(v)
+		if err == nil {
+			s.cache.Notify(classes)
+		}
+		return err
+	})
+	p.OnSet("tracking-table-max-keys", func(v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err == nil {
+			s.cache.Tracker().Limit(n)
+		}
+		return err
+	})
+	number := func(name string, set func(int64)) {
+		p.OnSet(name, func(v string) error {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err == nil {
+				set(n)
+			}
+			return err
+		})
+	}
+	record := s.cache.Record()
+	number("slowlog-max-len", func(n int64) { record.Slow.Limit(int(min(n, 1<<20))) })
+	number("slowlog-log-slower-than", func(n int64) {
+		_, spike := record.Thresholds()
+		record.SetThresholds(n, spike)
+	})
+	number("latency-monitor-threshold", func(n int64) {
+		slower, _ := record.Thresholds()
+		record.SetThresholds(slower, n)
+	})
 	p.OnSet("maxmemory", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil {
@@ -233,12 +295,24 @@ func (s *Server) Info(section string, add func(field, value string)) {
 		num("evicted_keys", int64(st.Evicted.Load()))
 		num("keyspace_hits", int64(st.Hits.Load()))
 		num("keyspace_misses", int64(st.Misses.Load()))
+		channels, patterns, shards := s.cache.PubSub().Lengths()
+		num("pubsub_channels", int64(channels))
+		num("pubsub_patterns", int64(patterns))
+		num("pubsubshard_channels", int64(shards))
+		num("tracking_clients", int64(s.cache.Tracker().Clients()))
+		num("tracking_total_keys", s.cache.Tracker().Keys())
+		bus := s.cache.Bus()
+		num("bus_messages_sent", int64(bus.Sent.Load()))
+		num("bus_messages_received", int64(bus.Received.Load()))
+		num("bus_messages_dropped", int64(bus.Dropped.Load()))
 	case "replication":
 		s.infoReplication(add, num)
 	case "cpu":
 		user, sys := cpuTimes()
 		add("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
 		add("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	case "commandstats", "latencystats", "errorstats":
+		s.cache.Record().Info(section, add)
 	case "cluster":
 		add("cluster_enabled", "1")
 	case "keyspace":

@@ -110,7 +110,7 @@ func (s *Server) open() error {
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
 	s.cache = cache.New(cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
-		Loops: loops, Logger: s.log, Down: func(node string) bool { return s.net.Down(node) },
+		Loops: loops, Logger: s.log, Promised: s.promised(), Down: func(node string) bool { return s.net.Down(node) },
 	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
@@ -125,6 +125,18 @@ func (s *Server) open() error {
 }
 
 func (s *Server) id() string { return s.cfg.Server.NodeID }
+
+// promised is how many replicas have a write when its reply is sent.
+func (s *Server) promised() int {
+	switch rf := s.cfg.Cluster.ReplicationFactor; s.cfg.Cluster.WriteAcks {
+	case "one":
+		return 0
+	case "all":
+		return rf - 1
+	default:
+		return rf / 2
+	}
+}
 
 func (s *Server) driverOptions() replica.Options {
 	o := replica.Options{

@@ -20,8 +20,12 @@ func (s *Server) handler() peer.Handler {
 	return peer.Handler{Opened: s.opened, Closed: s.closed, Frame: s.frame, BatchEnd: s.batchEnd, Call: s.call}
 }
 
-// forwardOut marks the asking end of a forward stream.
-type forwardOut struct{}
+// forwardOut marks the asking end of a forward stream, busOut and busIn the ends of the bus.
+type (
+	forwardOut struct{}
+	busOut     struct{}
+	busIn      struct{}
+)
 
 func (s *Server) opened(st *peer.Stream) {
 	switch {
@@ -34,6 +38,12 @@ func (s *Server) opened(st *peer.Stream) {
 		s.cache.Connected(st)
 	case st.Class == peer.Forward:
 		st.User = s.cache.Accept(st)
+	case st.Class == peer.Bus && st.Outbound:
+		st.User = busOut{}
+		s.cache.Bus().Up(st.Peer.NodeID, st)
+	case st.Class == peer.Bus:
+		st.User = busIn{}
+		s.cache.Bus().Accepted(st.Peer.NodeID)
 	}
 }
 
@@ -47,6 +57,10 @@ func (s *Server) closed(st *peer.Stream) {
 		s.cache.Disconnected(st)
 	case st.Class == peer.Forward:
 		st.User.(*cache.Inbound).Ended()
+	case st.Class == peer.Bus && st.Outbound:
+		s.cache.Bus().Down(st.Peer.NodeID, st)
+	case st.Class == peer.Bus:
+		s.cache.Bus().Ended(st.Peer.NodeID)
 	}
 }
 
@@ -59,6 +73,10 @@ func (s *Server) frame(st *peer.Stream, typ byte, body []byte) {
 		err = u.Frame(typ, body)
 	case forwardOut:
 		err = s.cache.Answered(st, typ, body)
+	case busOut:
+		err = s.cache.Bus().Acked(st.Peer.NodeID, st, typ, body)
+	case busIn:
+		err = s.cache.Bus().Frame(st.Peer.NodeID, st, typ, body)
 	}
 	if err != nil {
 		s.log.Error("closing a stream that can't be understood", "peer", st.Peer.NodeID, "error", err)
@@ -73,6 +91,8 @@ func (s *Server) batchEnd(st *peer.Stream) {
 		s.cache.FlushReplies()
 	case *cache.Inbound:
 		u.BatchEnd()
+	case busIn:
+		s.cache.FlushReplies()
 	}
 }
 
@@ -184,9 +204,10 @@ func (s *Server) topologyChanged(st *topology.State) {
 	run := s.topology.Run()
 	list := make([]replica.Assignment, 0, ring.Groups)
 	var primary [ring.Groups]string
+	var terms [ring.Groups]uint64
 	for i := range st.Groups {
 		g := &st.Groups[i]
-		primary[i] = g.Primary
+		primary[i], terms[i] = g.Primary, g.Term
 		if g.Primary == s.id() && s.led[i] != "" && s.led[i] != s.id() && s.net.Down(s.led[i]) {
 			s.failovers.Add(1)
 		}
@@ -213,6 +234,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 	for id, m := range st.Members {
 		addr[id] = m.RESPAddr
 	}
+	s.cache.Reigns(&terms)
 	s.cache.Route(st.Epoch, primary, addr)
 	s.cache.FlushReplies()
 	s.view.Store(s.clusterView(st))
@@ -252,6 +274,7 @@ func (s *Server) updatePeers(st *topology.State) {
 		}
 	}
 	s.net.SetPeers(addrs)
+	s.cache.Bus().Retain(addrs)
 }
 
 // resolve gives Raft the present address of a node.

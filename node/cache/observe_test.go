@@ -1,0 +1,77 @@
+package cache
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMonitorsSeeTheCommandsOfOthers(t *testing.T) {
+	c := start(t, 1, setup{})
+	c.alone()
+	m, k := c.client(c.nodes[0]), c.client(c.nodes[0])
+	m.want("MONITOR", "OK")
+	k.want(`SET a"\ `+"\x01é", "OK")
+	k.want("CLIENT UNPAUSE", "OK")
+	k.want("CONFIG", "ERR wrong number of arguments for 'config' command")
+	k.want("get A", "nil")
+	got := strings.Join(m.receive(2), "\n")
+	want := regexp.MustCompile(`^\d{10}\.\d{6} \[0 \] "SET" "a\\"\\\\" "\\x01\\xc3\\xa9"` + "\n" + `\d{10}\.\d{6} \[0 \] "get" "A"$`)
+	if !want.MatchString(got) {
+		t.Errorf("%s", got)
+	}
+	m.want("GET a", "ERR Replica can't interact with the keyspace")
+	m.want("RESET", "RESET")
+	k.want("GET A", "nil")
+	m.silent("after RESET")
+}
+
+func TestClientReplySaysWhichRepliesAreWanted(t *testing.T) {
+	c := start(t, 2, setup{})
+	c.alone()
+	k, far := c.client(c.nodes[0]), key(1, 0)
+	k.send("CLIENT REPLY SKIP", "SET "+far+" 1", "ECHO one")
+	if got := k.receive(1)[0]; got != "one" {
+		t.Error("SKIP:", got)
+	}
+	k.send("CLIENT REPLY OFF", "GET "+far, "NOSUCH", "CLIENT REPLY SKIP", "SET "+far+" 2", "CLIENT REPLY ON", "GET "+far)
+	if got := strings.Join(k.receive(2), " "); got != "OK 2" {
+		t.Error("OFF:", got)
+	}
+	k.silent("at the end")
+}
+
+func TestAPauseHoldsBackCommandsOnKeys(t *testing.T) {
+	c := start(t, 2, setup{})
+	c.alone()
+	k, other := c.client(c.nodes[0]), c.client(c.nodes[0])
+	k.want("SET a 1", "OK")
+	other.want("CLIENT PAUSE 50000 WRITE", "OK")
+	k.want("GET a", "1")
+	k.send("SET a 2", "MSET b 1 c 1", "GET a", "PING")
+	other.want("GET a", "1")
+	k.silent("during the pause")
+	other.want("CLIENT UNPAUSE", "OK")
+	if got := strings.Join(k.receive(4), " "); got != "OK OK 2 PONG" {
+		t.Error(got)
+	}
+	other.want("CLIENT PAUSE 30", "OK")
+	began := time.Now()
+	k.want("GET a", "2")
+	if time.Since(began) < 25*time.Millisecond {
+		t.Error("a read was not held back")
+	}
+}
+
+func TestWaitCountsTheReplicasThatHaveTheLastWrite(t *testing.T) {
+	c := start(t, 3, setup{})
+	c.led(c.nodes[0])
+	k := c.client(c.nodes[0])
+	k.want("WAIT 1 10", "0") // nothing was written, and the test promises nothing
+	eventually(t, "a primary", func() bool { return k.do("SET a 1") == "OK" })
+	k.want("WAIT 2 30000", "2")
+	k.want("WAIT 3 1", "2")
+	k.want("WAIT x 1", "ERR value is not an integer or out of range")
+	k.want("WAIT 1 -1", "ERR timeout is negative")
+}
