@@ -1,12 +1,15 @@
 package command
 
 // Block is what a command asks for that has nothing to answer yet (BLPOP, XREAD BLOCK): no reply was written and nothing
-// was changed. The caller runs it again, with the same arguments, each time one of its keys has changed, in the order in
-// which commands began to wait for the key, until it no longer asks; or answers with a null array (Writer.NullArray) once
-// Until has passed. A repeated run keeps Until.
+// was changed. The caller runs it again, with Args if there are any or else the same arguments, each time one of its keys
+// has changed, in the order in which commands began to wait for the key, until it no longer asks; or answers with a null
+// array (Writer.NullArray) once Until has passed. A repeated run keeps Until.
 type Block struct {
 	Asked bool
 	Until int64 // unix ms, 0 for ever
+	// Args replace the arguments in repeated runs, where those depend on the time of the first: XREAD's $. Their keys are
+	// the same, at the same places. They are copies that the caller may keep; nil for no change.
+	Args [][]byte
 }
 
 // block asks for the command to wait for its keys, those that Keys finds, until a time in unix ms (0 for ever). Where

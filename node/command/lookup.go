@@ -26,7 +26,7 @@ type binding struct {
 func bindings() []binding {
 	var all []binding
 	for _, group := range [][]binding{
-		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
+		stringCommands(), keyCommands(), expireCommands(), scanCommands(), streamCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(),
 	} {
 		all = append(all, group...)
