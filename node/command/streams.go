@@ -280,9 +280,6 @@ func runXSetID(c *Ctx) {
 	}
 	state := st.State()
 	switch {
-	case last.Compare(state.MaxDeleted) < 0:
-		c.W.Error("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id")
-		return
 	case st.Len() > 0 && last.Compare(st.Top()) < 0:
 		c.W.Error("ERR The ID specified in XSETID is smaller than the target stream top item")
 		return

@@ -36,13 +36,25 @@ func encodeStream(e *Effects, r store.Ref, full func()) {
 		s.strings("XADD", string(s.key), "MAXLEN", "0", "0-1", "x", "y")
 	}
 	s.entries()
-	state := s.st.State()
-	s.strings("XSETID", string(s.key), state.Last.String(), "ENTRIESADDED", strconv.FormatInt(state.Added, 10),
-		"MAXDELETEDID", state.MaxDeleted.String())
+	s.state()
 	if len(gone) == 0 {
 		s.groups()
 	}
 	s.claims(true)
+}
+
+// state sets what the stream remembers. XSETID takes no deleted ID above the last one, but can put the last one below.
+func (s *streamEncoder) state() {
+	state := s.st.State()
+	top := state.Last
+	if top.Compare(state.MaxDeleted) < 0 {
+		top = state.MaxDeleted
+	}
+	s.strings("XSETID", string(s.key), top.String(), "ENTRIESADDED", strconv.FormatInt(state.Added, 10),
+		"MAXDELETEDID", state.MaxDeleted.String())
+	if top != state.Last {
+		s.strings("XSETID", string(s.key), state.Last.String())
+	}
 }
 
 func (s *streamEncoder) strings(args ...string) {

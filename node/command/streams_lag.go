@@ -15,10 +15,10 @@ func advance(st *store.Entries, g *store.StreamGroup, id store.StreamID) {
 	g.Last = id
 }
 
-// tombstoneFrom says whether an entry was deleted at or behind id, from the first entry on.
+// tombstoneFrom says whether an entry was deleted at or behind id that comes after the first one of today.
 func tombstoneFrom(st *store.Entries, id store.StreamID) bool {
 	deleted := st.State().MaxDeleted
-	return st.Len() > 0 && !deleted.IsZero() && id.Compare(deleted) <= 0
+	return st.Len() > 0 && id.Compare(deleted) <= 0 && st.First().Compare(deleted) <= 0
 }
 
 // readUpTo is how many of all entries ever added come up to id, -1 when that cannot be known.
