@@ -112,7 +112,7 @@ func TestEveryCommandHasItsFunction(t *testing.T) {
 			t.Errorf("%s has no function", name)
 		case (s.Scope == ScopeScatter || s.Scope == ScopeCluster) != (s.Merge != MergeNone):
 			t.Errorf("%s: scope %d does not go with merge %d", name, s.Scope, s.Merge)
-		case (s.Scope == ScopeKey || s.Scope == ScopeScatter) != (s.FirstKey > 0):
+		case (s.Scope == ScopeKey || s.Scope == ScopeScatter) != (s.FirstKey > 0 || s.keys != nil):
 			t.Errorf("%s: scope %d does not go with first key %d", name, s.Scope, s.FirstKey)
 		case s.Write != (s.Flags&FlagWrite != 0):
 			t.Errorf("%s: Write is %v", name, s.Write)
