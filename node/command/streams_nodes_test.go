@@ -30,7 +30,7 @@ func TestNodesOfStreamsEndWhereRedisEndsThem(t *testing.T) {
 		key := "s" + strconv.Itoa(round)
 		ms := uint64(1)
 		for i := range 1200 {
-			ms += rng.Uint64() >> (8 + rng.IntN(56)) % 40
+			ms += rng.Uint64() >> (20 + rng.IntN(44))
 			switch rng.IntN(60) {
 			case 0:
 				requests = append(requests, []string{"XTRIM", key, "MAXLEN", "~", strconv.Itoa(rng.IntN(i + 1))})

@@ -152,6 +152,13 @@ func TestGroupsRememberDeliveries(t *testing.T) {
 					n++
 					last, _ = d.ID.Next()
 				}
+				slots := 0
+				for _, run := range g.pending.runs {
+					slots += cap(run)
+				}
+				if slots != g.pending.slots || slots > 4*n+runMax {
+					t.Fatalf("%d slots for %d deliveries, counted as %d", slots, n, g.pending.slots)
+				}
 				if n != len(pending) || g.Pending() != n {
 					t.Fatalf("%d deliveries, Pending is %d, want %d", n, g.Pending(), len(pending))
 				}
