@@ -156,6 +156,9 @@ func (c *Cache) sleep(p *part, o *op, fx *command.Effects, r *round, to origin) 
 		s.until = o.until
 	}
 	s.o.waited = true
+	if a := p.ctx.Block.Args; a != nil {
+		s.o.args = a
+	}
 	s.bytes = s.copyArgs()
 	if !c.alarms.set(s) {
 		to.fail("TRYAGAIN Too many commands wait for keys")

@@ -176,6 +176,16 @@ func (d *digest) value(r store.Ref) {
 	case store.Set:
 		m := r.Members()
 		m.Each(func(e []byte) bool { d.add(e); return true })
+	case store.Stream:
+		t := r.Stream()
+		t.Each(store.StreamID{}, store.MaxStreamID, func(e *store.StreamEntry) bool {
+			d.mix(fmt.Appendf(nil, "%d.%d", e.ID.Ms, e.ID.Seq))
+			e.Each(func(field, value []byte) {
+				d.mix(field)
+				d.mix(value)
+			})
+			return true
+		})
 	case store.Hash:
 		h := r.Fields()
 		h.Each(func(field, value []byte) bool { pair(field, value); return true })

@@ -140,6 +140,8 @@ func EncodeEntry(e *Effects, r store.Ref, full func()) {
 			return true
 		})
 		p.flush()
+	case store.Stream:
+		encodeStream(e, r, full)
 	}
 	if at := r.ExpireAt(); at != 0 {
 		e.expireAt(r.Key(), at)

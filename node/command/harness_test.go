@@ -311,6 +311,8 @@ func contentsOf(r store.Ref) string {
 	case store.List:
 		l := r.Elements()
 		l.Each(0, 1, func(_ int, e []byte) bool { out = append(out, fmt.Sprintf("%q", e)); return true })
+	case store.Stream:
+		out = streamContents(r.Stream())
 	default:
 		return fmt.Sprintf("%q", r.Value())
 	}

@@ -31,7 +31,7 @@ func bindings() []binding {
 		stringCommands(), keyCommands(), expireCommands(), scanCommands(),
 		listCommands(),
 		hashCommands(), setCommands(), bitmapCommands(), sortCommands(), memoryCommands(), debugCommands(),
-		zsetCommands(), geoCommands(), hyperLogLogCommands(),
+		zsetCommands(), geoCommands(), hyperLogLogCommands(), streamCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
 		scriptCommands(), pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
 	} {

@@ -171,6 +171,10 @@ func runSort(c *Ctx) {
 			// A set has no order of its own, and what is stored must be the same everywhere.
 			sorted, s.alpha, s.by = true, true, nil
 		}
+		if r.Type() == store.ZSet {
+			z := r.SortedSet()
+			z.MarkLarge() // as Redis does before it sorts one
+		}
 		items = sortElements(r, s.desc && !sorted)
 	}
 	if sorted {

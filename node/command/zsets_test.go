@@ -62,8 +62,8 @@ BZPOPMIN K K (-1|x|inf|-inf|1e30|nan)
 ZRANDMEMBER K (1000|0|x|-9223372036854775808|9223372036854775807)
 ZRANDMEMBER K (1000|0|x|9223372036854775807) (WITHSCORES|foo) (WITHSCORES|)
 ZSCAN K (0|x)
-ZSCAN K 0 (MATCH|COUNT|foo) (*|a*|10|0|x)
-ZSCAN K 0 MATCH (a*|?|*b*) COUNT N
+ZSCAN K 0 (MATCH|foo) (*|a*|x)
+ZSCAN K 0 (MATCH|COUNT) (a*|?|*b*|0|x) COUNT 1000
 ZUNION N K K
 ZUNION 2 K K (WITHSCORES|AGGREGATE) (WITHSCORES|SUM|)
 ZUNION 2 K K WEIGHTS ZS ZS (WITHSCORES|)
@@ -86,7 +86,7 @@ ZDIFFSTORE K N K K
 ZDIFFSTORE K 2 K K
 `, map[string][]string{
 	"ZM": {"a", "b", "c", "d", "abc", "", "\x00\xff", "1"},
-	"ZS": {"1", "2", "3", "-1", "0", "-0", "1.5", "inf", "-inf", "+inf", "0.1", "0.2", "1e30", "1e-5", "123456789012345678",
+	"ZS": {"1", "2", "3", "-1", "0", "1.5", "inf", "-inf", "+inf", "0.1", "0.2", "1e30", "1e-5", "123456789012345678",
 		"x", "", " 1", "nan", "3.0000000000000004", "0x10", "-0x1.8p1", "1e400", "1e-400", "1e17", "99999999999999990", "1_0"},
 	"ZB": {"-inf", "+inf", "(1", "1", "2", "(2", "0", "-1", "(-inf", "(inf", "x", "", "(", " 1", "1.5", "0.1", "1e400",
 		"nan", "0x2", "1\x00x", "1 "},

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"hypercache/node/cache"
 	"hypercache/node/command"
 	"hypercache/node/config"
 	"hypercache/node/resp"
@@ -13,6 +14,7 @@ import (
 func TestConfigSetReachesTheLimitsOfEncodings(t *testing.T) {
 	s := &Server{cfg: config.Default(), log: slog.New(slog.DiscardHandler), db: store.New(store.Options{})}
 	defer s.db.Close()
+	s.cache = cache.New(cache.Options{DB: s.db, Server: s})
 	s.params = s.parameters()
 	args := [][]byte{[]byte("CONFIG"), []byte("SET")}
 	for _, word := range []string{
