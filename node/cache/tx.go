@@ -379,15 +379,12 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 	n := k.order
 	k.detach(n)
 	run := func() {
-		r := c.takeRound()
-		r.now = time.Now().UnixMilli()
 		g := &gather{left: 1, parts: make([][]byte, 1)}
 		g.then = func(parts [][]byte, to origin) { to.reply(mergeReplies(replies, parts[0])) }
-		c.dispatch(g, []op{*t.op(slot, proto)}, nil, r.now, r)
+		c.inPlace(t.op(slot, proto), origin{sink: g, conn: k, n: n})
 		if g.complete(func() origin { return to }) {
 			to.reply(mergeReplies(replies, g.parts[0]))
 		}
-		c.giveRound(r)
 		k.attach(n)
 	}
 	start := func() {
@@ -400,6 +397,20 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 		start()
 	}
 	return false
+}
+
+// inPlace parks an op behind what its connection sent earlier and before what it sent later.
+func (c *Cache) inPlace(o *op, to origin) {
+	now := time.Now()
+	w := waiting{
+		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.writes(), group: o.group,
+		deadline: now.Add(c.opt.Wait + c.obs.pause.left()).UnixMilli(),
+	}
+	w.entered()
+	if !c.park.putBack(w) {
+		w.abandon(errBusy)
+	}
+	c.park.kick()
 }
 
 // detached are the places, in a connection's order, of commands that are neither in flight nor parked but under way.

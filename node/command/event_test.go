@@ -91,9 +91,17 @@ func compareEvents(t *testing.T, rng *rand.Rand, redis, listener *oracle.Conn) {
 			miss := func(e string) bool { return strings.HasPrefix(e, "keymiss") }
 			got, want = slices.DeleteFunc(got, miss), slices.DeleteFunc(want, miss)
 		}
+		if strings.HasPrefix(strings.ToUpper(string(args[0])), "XREAD") { // Redis looks twice, and says so twice
+			slices.Sort(want)
+			slices.Sort(got)
+			got, want = slices.Compact(got), slices.Compact(want)
+		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: events %s, redis-server's %s\nafter %.150q", args, got, want, requests[max(0, i-12):i])
 			return
+		}
+		if name := strings.ToUpper(string(args[0])); name == "XGROUP" || name == "XACK" || strings.HasSuffix(name, "CLAIM") || name == "XREADGROUP" {
+			continue // groups are no part of the value that others watch, in Redis either
 		}
 		for _, key := range changedKeys(before, contents(h.shard)) {
 			if !slices.Contains(changed, key) && !slices.Contains(changed, "all") {
