@@ -270,7 +270,7 @@ func TestPipelinedTransactionsKeepTheirOrder(t *testing.T) {
 			say("+OK\r\n", "MULTI")
 			say("+QUEUED\r\n", "DEL "+key)
 			say("*-1\r\n", "EXEC")
-			say("$-1\r\n", "EVAL for_i=1,1e6_do_end_redis.call('append',KEYS[1],'x')_return_false 1 "+key)
+			say("$-1\r\n", "EVAL for_i=1,1e5_do_end_redis.call('append',KEYS[1],'x')_return_false 1 "+key)
 			say("$2\r\n4x\r\n", "GET "+key)
 		}
 		got, err := conn.Pipeline(commands)
