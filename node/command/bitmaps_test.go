@@ -8,42 +8,6 @@ import (
 	"testing"
 )
 
-var _ = addGrammar(`
-SETBIT K BO (0|1|0|1|2|x)
-SETBIT K BO (0|1)
-GETBIT K BO
-BITCOUNT K
-BITCOUNT K BN BN
-BITCOUNT K BN BN (BIT|BYTE|foo)
-BITCOUNT K BN (BN|)
-BITPOS K (0|1|2|x)
-BITPOS K (0|1) BN
-BITPOS K (0|1) BN BN
-BITPOS K (0|1) BN BN (BIT|BYTE|foo)
-BITPOS K (0|1) BN BN BIT
-BITOP (AND|OR|XOR|NOT|foo) K K K
-BITOP (AND|OR|XOR) K K K K
-BITOP NOT K K
-BITFIELD K GET BT BF
-BITFIELD K SET BT BF BV
-BITFIELD K INCRBY BT BF BV
-BITFIELD K OVERFLOW (WRAP|SAT|FAIL) INCRBY BT BF BV INCRBY BT BF BV
-BITFIELD K OVERFLOW (WRAP|SAT|FAIL|foo) SET BT BF BV GET BT BF OVERFLOW (SAT|FAIL) INCRBY BT BF BV
-BITFIELD K OVERFLOW FAIL SET BT BF BV INCRBY BT BF BV
-BITFIELD K SET BT BF BV INCRBY BT BF BV SET BT BF BV GET BT BF
-BITFIELD K
-BITFIELD K (GET|SET|INCRBY|OVERFLOW|foo) BT BF
-BITFIELD_RO K GET BT BF GET BT BF
-BITFIELD_RO K (GET|SET|INCRBY) BT BF
-BITFIELD_RO K SET BT BF BV
-`, map[string][]string{
-	"BO": {"0", "1", "7", "8", "9", "23", "100", "-1", "x", "4294967296", "#1"},
-	"BN": {"0", "1", "2", "3", "7", "8", "9", "30", "100", "-1", "-2", "-9", "-100", "x", "9223372036854775807", "-9223372036854775808"},
-	"BT": {"i1", "u1", "i2", "u2", "i8", "u8", "i15", "u31", "i63", "u63", "i64", "u64", "i65", "i0", "x", "I8", "u"},
-	"BF": {"0", "1", "3", "7", "8", "31", "100", "#0", "#1", "#2", "-1", "#", "#-1", "x", "4294967296", "#9223372036854775807"},
-	"BV": {"0", "1", "-1", "2", "5", "100", "127", "128", "255", "-128", "-129", "9223372036854775807", "-9223372036854775808", "4611686018427387904", "x"},
-})
-
 // TestLongBitmapsAreCountedAndSearchedByTheWord compares the fast ways with the plain ones.
 func TestLongBitmapsAreCountedAndSearchedByTheWord(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"hypercache/node/command/golden/random"
 )
 
 // TestDebugAgreesWithRedis compares the digests of random values, and the replies that clients test themselves with.
@@ -18,7 +20,7 @@ func TestDebugAgreesWithRedis(t *testing.T) {
 		self.proto = proto
 		requests := [][][]byte{bytesOf([]string{"HELLO", strconv.Itoa(proto)}), bytesOf([]string{"FLUSHALL"})}
 		for range 100 {
-			if args := request(rng); !expires(args) {
+			if args := random.Request(rng); !expires(args) {
 				requests = append(requests, args)
 			}
 		}
@@ -29,7 +31,7 @@ func TestDebugAgreesWithRedis(t *testing.T) {
 			"DEBUG PROTOCOL false", "DEBUG QUICKLIST-PACKED-THRESHOLD 100b", "DEBUG QUICKLIST-PACKED-THRESHOLD x"} {
 			requests = append(requests, bytesOf(strings.Fields(line)))
 		}
-		requests = append(requests, bytesOf(append([]string{"DEBUG", "DIGEST-VALUE"}, keyWords...)))
+		requests = append(requests, bytesOf(append([]string{"DEBUG", "DIGEST-VALUE"}, random.Keys...)))
 		replies, err := redis.Pipeline(requests)
 		if err != nil {
 			t.Fatal(err)

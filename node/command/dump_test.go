@@ -6,51 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"hypercache/node/command/golden/random"
 	"hypercache/node/rdb"
 	"hypercache/node/resp"
 	"hypercache/node/store"
 )
-
-var _ = addGrammar(`
-RESTORE K (0|99999999999999|1|1000|-1|x|9223372036854775807) (PAYLOAD) (REPLACE|) (ABSTTL|)
-RESTORE K (0|99999999999999|88888888888888) PAYLOAD (REPLACE|REPLACE|) ABSTTL (REPLACE|foo|)
-RESTORE K 0 PAYLOAD (REPLACE|) IDLETIME (0|1|1000|-1|x|9223372036854775807) (FREQ|IDLETIME|REPLACE|) (1|REPLACE|)
-RESTORE K 0 PAYLOAD (REPLACE|) FREQ (0|1|255|256|-1|x) (FREQ|IDLETIME|REPLACE|) (1|REPLACE|)
-RESTORE K 0 PAYLOAD
-RESTORE K 1 PAYLOAD ABSTTL REPLACE
-RESTORE-ASKING K 0 PAYLOAD (REPLACE|)
-DUMP {k}none
-`, map[string][]string{"PAYLOAD": payloads()})
-
-// payloads are values of every type as payloads, and what is none.
-func payloads() []string {
-	words := func(s string) (items [][]byte) { return bytesOf(strings.Fields(s)) }
-	seal := func(b []byte) string { return string(rdb.Seal(b, 0)) }
-	bound := map[string]bool{}
-	for _, b := range bindings() {
-		bound[b.name] = true
-	}
-	reader := map[rdb.Type]string{rdb.List: "lrange", rdb.Set: "smembers", rdb.Hash: "hgetall", rdb.ZSet: "zrange"}
-	var all []string
-	for _, v := range []rdb.Value{
-		{Type: rdb.String, Items: words("restored")},
-		{Type: rdb.String, Items: words("12345")},
-		{Type: rdb.List, Items: words("a b 1 -7 c")},
-		{Type: rdb.Set, Items: words("1 2 3")},
-		{Type: rdb.Set, Items: words("a 2 3")},
-		{Type: rdb.Hash, Items: words("f v g 1")},
-		{Type: rdb.ZSet, Items: words("m n"), Scores: []float64{1, 2.5}},
-		{Type: rdb.Set, Items: words("a a")}, // not unique
-		{Type: rdb.Set},                      // empty
-	} {
-		if name := reader[v.Type]; name == "" || bound[name] || v.Empty() || !v.Unique() { // else the state can't be compared
-			all = append(all, seal(v.Append(nil)))
-		}
-	}
-	damaged := []byte(all[0])
-	damaged[3] ^= 1
-	return append(all, string(damaged), "", "x", seal(nil), seal([]byte{0}), seal([]byte{99, 1, 'a'}), seal([]byte{1, 0}))
-}
 
 // collections makes a key of every type and size class, in a shard and by commands for redis-server.
 func collections(s *store.Shard) (keys []string, commands [][]string) {
@@ -156,7 +116,7 @@ func TestRestoreKeepsTheClocksOfEviction(t *testing.T) {
 		now := time.Now().UnixMilli()
 		h.now = func() int64 { return now }
 		self := h.open(1, "a", "b")
-		payload := payloads()[0]
+		payload := random.Payloads()[0]
 		s.SetClock(now)
 		for option, want := range map[string]int64{"IDLETIME": 7777, "FREQ": 200} {
 			h.exec(self, bytesOf([]string{"RESTORE", "k", "0", payload, "REPLACE", option, fmt.Sprint(want)}))
@@ -183,13 +143,13 @@ func TestRestoreIsHeardOf(t *testing.T) {
 		}
 		return names
 	}
-	if got := fmt.Sprintf("%q", run("RESTORE", "k", "0", payloads()[0])); got != `["new" "" "restore"]` {
+	if got := fmt.Sprintf("%q", run("RESTORE", "k", "0", random.Payloads()[0])); got != `["new" "" "restore"]` {
 		t.Error(got)
 	}
-	if got := fmt.Sprintf("%q", run("RESTORE", "k", "1", payloads()[0], "REPLACE", "ABSTTL")); got != `["" "del"]` {
+	if got := fmt.Sprintf("%q", run("RESTORE", "k", "1", random.Payloads()[0], "REPLACE", "ABSTTL")); got != `["" "del"]` {
 		t.Error(got)
 	}
-	if got := run("RESTORE", "k", "1", payloads()[0], "REPLACE", "ABSTTL"); got != nil {
+	if got := run("RESTORE", "k", "1", random.Payloads()[0], "REPLACE", "ABSTTL"); got != nil {
 		t.Errorf("nothing happened: %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"hypercache/node/command/golden"
 	"hypercache/node/command/golden/oracle"
+	"hypercache/node/command/golden/random"
 )
 
 // TestEventsAreRedisNotifications compares the notifications of random commands, one command at a time, and checks that
@@ -53,14 +54,14 @@ func compareEvents(t *testing.T, rng *rand.Rand, redis, listener *oracle.Conn) {
 	self := h.open(1, "a", "b")
 	requests := [][][]byte{{[]byte("FLUSHALL")}}
 	for len(requests) < 200 {
-		if args := request(rng); !expires(args) {
+		if args := random.Request(rng); !expires(args) {
 			requests = append(requests, args)
 		}
 	}
 	var marked [][][]byte
 	for _, args := range requests {
-		if sorts(args) {
-			marked = append(marked, clearErrno)
+		if random.Sorts(args) {
+			marked = append(marked, random.ClearErrno)
 		}
 		marked = append(marked, args, bytesOf([]string{"PUBLISH", "mark", ""}))
 	}
@@ -83,7 +84,7 @@ func compareEvents(t *testing.T, rng *rand.Rand, redis, listener *oracle.Conn) {
 				changed = append(changed, fmt.Sprintf("%q", e.Key))
 			}
 		}
-		if sorts(args) { // looks keys up in the order of a set
+		if random.Sorts(args) { // looks keys up in the order of a set
 			slices.Sort(got)
 			slices.Sort(want)
 		}

@@ -8,69 +8,8 @@ import (
 	"testing"
 
 	"hypercache/node/command/golden"
+	"hypercache/node/command/golden/random"
 )
-
-// Distances are stored under a key that nothing reads: their last digit may differ, as geoDistance says.
-var _ = addGrammar(`
-GEOADD K GP ZM
-GEOADD K GP ZM GP ZM GP ZM
-GEOADD K (NX|XX|CH|INCR|foo) (NX|XX|CH|) GP ZM
-GEOADD K (NX|XX|CH) (NX|XX|CH) ZM
-GEODIST K ZM ZM
-GEODIST K ZM ZM GU (km|)
-GEOHASH K ZM ZM
-GEOPOS K ZM ZM
-GEORADIUS K GP GD GU GO GO
-GEORADIUS K GP GD GU STORE K
-GEORADIUS K GP GD GU STOREDIST {k}dist
-GEORADIUS K GP GD GU COUNT N GO GO STORE K
-GEORADIUS_RO K GP GD GU GO GO GO
-GEORADIUS_RO K GP GD GU STORE K
-GEORADIUSBYMEMBER K ZM GD GU GO GO
-GEORADIUSBYMEMBER K ZM GD GU STORE K GO
-GEORADIUSBYMEMBER K ZM GD GU STOREDIST {k}dist GO
-GEORADIUSBYMEMBER_RO K ZM GD GU GO GO
-GEOSEARCH K FROMLONLAT GP BYRADIUS GD GU GO GO
-GEOSEARCH K FROMMEMBER ZM BYRADIUS GD GU GO GO
-GEOSEARCH K FROMLONLAT GP BYBOX GD GD GU GO GO
-GEOSEARCH K BYBOX GD GD GU FROMMEMBER ZM GO GO
-GEOSEARCH K FROMLONLAT GP FROMMEMBER ZM BYRADIUS GD GU
-GEOSEARCH K FROMLONLAT GP BYRADIUS GD GU BYBOX GD GD GU
-GEOSEARCH K FROMLONLAT GP (ASC|DESC|WITHDIST|STOREDIST|foo) WITHDIST
-GEOSEARCH K BYRADIUS GD GU (ASC|DESC) WITHDIST COUNT N
-GEOSEARCHSTORE K K FROMLONLAT GP BYRADIUS GD GU GO GO
-GEOSEARCHSTORE {k}dist K FROMLONLAT GP BYRADIUS GD GU GO STOREDIST
-GEOSEARCHSTORE K K FROMMEMBER ZM BYBOX GD GD GU (COUNT|) (2|)
-`, map[string][]string{
-	"GX": {"13.361389", "0", "180", "-180", "-122.4", "179.9"},
-	"GU": {"m", "km", "KM", "ft", "mi", "MI", "x", ""},
-	"GD": {"0", "1", "100", "1000", "5000", "20000", "1e7", "3e7", "-1", "x", "inf", "0.5"},
-	"GO": {"WITHDIST", "WITHCOORD", "WITHHASH", "ASC", "DESC", "ANY", "foo"},
-})
-
-// The grammar's part GP is two words: it is taken apart by addPositions.
-var _ = addPositions()
-
-func addPositions() bool {
-	for i := range grammar {
-		grammar[i] = expandPosition(grammar[i])
-	}
-	return true
-}
-
-func expandPosition(line string) string {
-	const place = "GX (38.115556|0|85.05112878|-85.05112878|37.8|-60.5|x|86|-0)"
-	out := ""
-	for i := 0; i < len(line); i++ {
-		if line[i:min(i+2, len(line))] == "GP" && (i+2 == len(line) || line[i+2] == ' ') && line[i-1] == ' ' {
-			out += place
-			i++
-			continue
-		}
-		out += line[i : i+1]
-	}
-	return out
-}
 
 // nearlyEqual compares members with distances, of which the C library may have rounded the last digit another way.
 func nearlyEqual(got, want []byte) bool {
@@ -120,12 +59,12 @@ func TestSearchesFindWhatRedisFinds(t *testing.T) {
 			by = []string{"BYBOX", number(meters / 500), number(rng.ExpFloat64() * meters / 500), "km"}
 		}
 		search := append(append([]string{"GEOSEARCH", key}, from...), by...)
-		with := append(search, "WITHDIST", "WITHCOORD", "WITHHASH", pick(rng, []string{"ASC", "DESC"}))
+		with := append(search, "WITHDIST", "WITHCOORD", "WITHHASH", random.Pick(rng, []string{"ASC", "DESC"}))
 		stored := append([]string{"GEOSEARCHSTORE", "{k}to"}, search[1:]...)
 		requests = append(requests, search, with,
-			append(search[:len(search):len(search)], "COUNT", strconv.Itoa(1+rng.IntN(9)), pick(rng, []string{"ANY", "ASC", "DESC"})),
+			append(search[:len(search):len(search)], "COUNT", strconv.Itoa(1+rng.IntN(9)), random.Pick(rng, []string{"ANY", "ASC", "DESC"})),
 			append(stored, "STOREDIST"), []string{"ZRANGE", "{k}to", "0", "-1", "WITHSCORES"},
-			[]string{"GEODIST", key, member, fmt.Sprint(prefix, rng.IntN(1600)), pick(rng, []string{"m", "km", "ft", "mi"})},
+			[]string{"GEODIST", key, member, fmt.Sprint(prefix, rng.IntN(1600)), random.Pick(rng, []string{"m", "km", "ft", "mi"})},
 			[]string{"GEOPOS", key, member}, []string{"GEOHASH", key, member, "none"})
 	}
 	wrong := 0

@@ -7,53 +7,6 @@ import (
 	"testing"
 )
 
-var _ = addGrammar(`
-LPUSH K V V V
-RPUSH K V V
-LPUSH K E
-RPUSH K E E E E
-LPUSHX K V
-RPUSHX K V E
-LPOP K
-RPOP K
-LPOP K N
-RPOP K (2|3|0|x)
-LPOP K 1 2
-LLEN K
-LINDEX K N
-LSET K N V
-LSET K (0|-1|1) E
-LRANGE K N N
-LRANGE K 0 -1
-LINSERT K (BEFORE|AFTER|before|foo) E V
-LINSERT K (BEFORE|AFTER) V E
-LREM K N E
-LREM K (0|1|-1|2|-2) E
-LTRIM K N N
-LTRIM K (0|1|-3) (-1|-2|3)
-LPOS K E
-LPOS K E (RANK|COUNT|MAXLEN|foo) N
-LPOS K E RANK (1|2|-1|-2|-3|-9223372036854775808|0) COUNT (0|1|2|-1) MAXLEN (0|1|3|-1|x)
-LPOS K E (RANK|COUNT|MAXLEN) (1|2) (RANK|COUNT|MAXLEN)
-LMOVE K K (LEFT|RIGHT|left|foo) (LEFT|RIGHT|foo)
-LMOVE K K LEFT RIGHT
-RPOPLPUSH K K
-LMPOP (1|2|3|0|-1|x) K K (LEFT|RIGHT|foo) (COUNT|foo|) (1|2|0|-1|)
-LMPOP 2 K K LEFT COUNT (2|10) (COUNT|) (1|)
-BLPOP K K T
-BRPOP K K K T
-BLPOP K X
-BLMOVE K K (LEFT|RIGHT|foo) (LEFT|RIGHT|foo) T
-BLMOVE K K LEFT LEFT X
-BRPOPLPUSH K K T
-BLMPOP T (1|2|3|0) K K (LEFT|RIGHT|foo) (COUNT|foo|) (1|2|0|)
-BLMPOP X 1 K LEFT COUNT 2
-`, map[string][]string{
-	"E": {"a", "b", "c", "10", "a"},
-	"T": {"0.001", "0.0001", "1e-3", "0x1p-10"},
-	"X": {"x", "", "-1", "-0.5", "nan", "inf", "-inf", "1e400", "9223372036854775807", "9223372036854776", "1e30", " 1", "1 ", "0x", "-1e30"},
-})
-
 func TestLongPushesAreSeveralEffects(t *testing.T) {
 	h := newHarness(t, false)
 	h.keep = true

@@ -12,6 +12,7 @@ import (
 
 	"hypercache/node/command/golden"
 	"hypercache/node/command/golden/oracle"
+	"hypercache/node/command/golden/random"
 )
 
 func randomString(rng *rand.Rand, alphabet string, max int) string {
@@ -143,7 +144,7 @@ func TestEffectsLoadAsAppendOnlyFile(t *testing.T) {
 	self := h.open(1, "a", "b")
 	rng := rand.New(rand.NewPCG(7, 8))
 	for range 20000 {
-		h.exec(self, request(rng))
+		h.exec(self, random.Request(rng))
 	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "appendonly.aof"), h.effects, 0o600); err != nil {
@@ -159,8 +160,8 @@ func TestEffectsLoadAsAppendOnlyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer redis.Close()
-	want := dump(func(args ...string) []byte { return h.exec(self, bytesOf(args)) })
-	got := dump(func(args ...string) []byte {
+	want := random.Dump(func(args ...string) []byte { return h.exec(self, bytesOf(args)) })
+	got := random.Dump(func(args ...string) []byte {
 		b, err := redis.Do(args...)
 		if err != nil {
 			t.Fatal(err)

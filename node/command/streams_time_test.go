@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"hypercache/node/command/golden/random"
 	"hypercache/node/resp"
 	"hypercache/node/store"
 )
@@ -136,7 +137,7 @@ func TestSnapshotsOfStreamsAreComplete(t *testing.T) {
 		h := newHarness(t, false)
 		self := h.open(1, "a", "b")
 		for range 300 {
-			if args := request(rng); args[0][0] == 'X' {
+			if args := random.Request(rng); args[0][0] == 'X' {
 				h.exec(self, args)
 			}
 		}
@@ -174,7 +175,7 @@ func TestSnapshotsOfStreamsAreComplete(t *testing.T) {
 			}
 			// The nodes of a snapshot are new: nothing in them is deleted.
 			cut := func(b []byte) string {
-				_, b, _ = bytes.Cut(withoutTimes["XINFO"](b), []byte("last-generated-id"))
+				_, b, _ = bytes.Cut(random.WithoutTimes(bytesOf([]string{"XINFO"}), b), []byte("last-generated-id"))
 				return string(b)
 			}
 			if got := h.exec(self, bytesOf(args)); cut(got) != cut(want) {

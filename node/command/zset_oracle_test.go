@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"hypercache/node/command/golden/random"
 	"hypercache/node/resp"
 )
 
@@ -39,25 +40,25 @@ func TestSourcesMayBeSetsAndLarge(t *testing.T) {
 			requests = append(requests, words)
 		}
 	}
-	key := func() string { return pick(rng, keys) }
-	limit := func() string { return pick(rng, []string{"(", ""}) + strconv.Itoa(rng.IntN(40)-20) }
+	key := func() string { return random.Pick(rng, keys) }
+	limit := func() string { return random.Pick(rng, []string{"(", ""}) + strconv.Itoa(rng.IntN(40)-20) }
 	for range 2000 {
 		switch rng.IntN(5) {
 		case 0:
-			requests = append(requests, []string{pick(rng, []string{"ZUNION", "ZINTER", "ZDIFF"}), "2", key(), key(), "WITHSCORES"})
+			requests = append(requests, []string{random.Pick(rng, []string{"ZUNION", "ZINTER", "ZDIFF"}), "2", key(), key(), "WITHSCORES"})
 		case 1:
-			requests = append(requests, []string{pick(rng, []string{"ZUNIONSTORE", "ZINTERSTORE"}), "{k}d", "3", key(), key(), key(),
-				"WEIGHTS", "2", "-0.1", "1e3", "AGGREGATE", pick(rng, []string{"SUM", "MIN", "MAX"})}, []string{"ZRANGE", "{k}d", "0", "-1", "WITHSCORES"})
+			requests = append(requests, []string{random.Pick(rng, []string{"ZUNIONSTORE", "ZINTERSTORE"}), "{k}d", "3", key(), key(), key(),
+				"WEIGHTS", "2", "-0.1", "1e3", "AGGREGATE", random.Pick(rng, []string{"SUM", "MIN", "MAX"})}, []string{"ZRANGE", "{k}d", "0", "-1", "WITHSCORES"})
 		case 2:
 			requests = append(requests, []string{"ZINTERCARD", "2", key(), key(), "LIMIT", strconv.Itoa(rng.IntN(30))},
 				[]string{"ZDIFFSTORE", "{k}d", "2", key(), key()})
 		case 3:
-			requests = append(requests, []string{"ZRANGE", pick(rng, keys[2:4]), limit(), limit(), "BYSCORE",
+			requests = append(requests, []string{"ZRANGE", random.Pick(rng, keys[2:4]), limit(), limit(), "BYSCORE",
 				"LIMIT", strconv.Itoa(rng.IntN(20)), strconv.Itoa(rng.IntN(50) - 5), "WITHSCORES"},
-				[]string{"ZREVRANGE", pick(rng, keys[2:4]), strconv.Itoa(rng.IntN(500) - 250), strconv.Itoa(rng.IntN(500) - 250)})
+				[]string{"ZREVRANGE", random.Pick(rng, keys[2:4]), strconv.Itoa(rng.IntN(500) - 250), strconv.Itoa(rng.IntN(500) - 250)})
 		case 4:
-			requests = append(requests, []string{"ZCOUNT", pick(rng, keys[2:4]), limit(), limit()},
-				[]string{"ZRANK", pick(rng, keys[2:4]), strconv.Itoa(rng.IntN(400))})
+			requests = append(requests, []string{"ZCOUNT", random.Pick(rng, keys[2:4]), limit(), limit()},
+				[]string{"ZRANK", random.Pick(rng, keys[2:4]), strconv.Itoa(rng.IntN(400))})
 		}
 	}
 	for i, want := range pipeline(t, redis, requests) {
