@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,12 +109,42 @@ func (c *Cluster) Add() *Node {
 	return n
 }
 
+// Ports are used once in a process, since one that is free now is not bound yet, and processes that run at the same time
+// seldom have the same range.
+const (
+	firstPort  = 10000
+	portRange  = 4000
+	portRanges = 5
+)
+
+var handedOut = struct {
+	mu    sync.Mutex
+	ports map[int]bool
+}{ports: map[int]bool{}}
+
+// take reserves a port; false if it was handed out before.
+func take(port int) bool {
+	handedOut.mu.Lock()
+	defer handedOut.mu.Unlock()
+	if len(handedOut.ports) > portRange*3/4 {
+		clear(handedOut.ports) // of clusters that are long gone
+	}
+	if handedOut.ports[port] {
+		return false
+	}
+	handedOut.ports[port] = true
+	return true
+}
+
 // freePort finds a port that is free for TCP and UDP, below those that the kernel gives to outgoing connections: a node
 // that restarts needs the same one again.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 200 {
-		port := 10000 + rand.IntN(20000)
+		port := firstPort + os.Getpid()%portRanges*portRange + rand.IntN(portRange)
+		if !take(port) {
+			continue
+		}
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
