@@ -188,11 +188,7 @@ func AppendValue(b []byte, r store.Ref) ([]byte, error) {
 		z := r.SortedSet()
 		return rdb.AppendZSet(b, z.Len(), func(yield func([]byte, float64) bool) { z.Each(0, 1, yield) }), nil
 	case store.Stream:
-		s, err := streamValue(r)
-		if err != nil {
-			return b, err
-		}
-		return rdb.AppendStream(b, s), nil
+		return rdb.AppendStream(b, streamValue(r)), nil
 	}
 	return b, fmt.Errorf("a value of type %v has no RDB form", r.Type())
 }
@@ -223,8 +219,10 @@ func PutValue(shard *store.Shard, key []byte, v *rdb.Value) error {
 		for i, m := range v.Items {
 			z.Set(m, v.Scores[i])
 		}
+	case rdb.Stream:
+		putStream(shard, key, v.Stream)
 	default:
-		return putStream(shard, key, v.Stream)
+		return fmt.Errorf("a value of type %v cannot be stored", v.Type)
 	}
 	return nil
 }

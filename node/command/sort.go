@@ -27,7 +27,6 @@ type sorting struct {
 	by           []byte
 	get          [][]byte
 	dst          []byte // nil without STORE
-	dstAt        int    // its place in the arguments
 }
 
 // sortWord tells the options of SORT apart, with the number of their arguments; "" is none of them.

@@ -2,15 +2,8 @@ package command
 
 import (
 	"fmt"
-	"regexp"
 
 	"hypercache/node/store"
-)
-
-var (
-	clockTimes  = regexp.MustCompile(`:\d{13}\r\n`)
-	idleTimes   = regexp.MustCompile(`idle\r\n:\d+\r\n`)
-	pendingIdle = regexp.MustCompile(`:\d+\r\n(:\d+\r\n)`)
 )
 
 // streamContents is a stream as text, without the times at which consumers were seen.

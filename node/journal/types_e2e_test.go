@@ -17,7 +17,7 @@ import (
 	"hypercache/node/store"
 )
 
-// everyType makes keys of every type but streams, small and large.
+// everyType makes keys of every type, small and large.
 func everyType(s *store.Shard) {
 	for _, n := range []int{1, 70, 1000} {
 		name := func(kind string) []byte { return []byte(kind + ":" + strconv.Itoa(n)) }
@@ -26,12 +26,18 @@ func everyType(s *store.Shard) {
 		l := s.NewList(name("list"))
 		m := s.NewSet(name("set"))
 		z := s.NewSortedSet(name("zset"))
+		st := s.NewStream(name("stream"))
+		group := st.NewGroup([]byte("g"), store.StreamID{Ms: 1}, 0)
+		consumer := group.NewConsumer([]byte("c"), 1000)
 		for i := range n {
 			word := []byte("w" + strconv.Itoa(i))
 			h.Set(word, []byte(strconv.Itoa(i*i)))
 			l.Insert(i, word)
 			m.Add(word)
 			z.Set(word, float64(i)/3)
+			id := store.StreamID{Ms: uint64(i + 1), Seq: 7}
+			st.Add(id, [][]byte{[]byte("field"), word})
+			group.Deliver(store.Delivery{ID: id, Time: 1000, Count: 2, Consumer: consumer})
 		}
 		s.SetExpire(name("hash"), 99999999999999)
 	}
@@ -40,7 +46,8 @@ func everyType(s *store.Shard) {
 // readers ask redis-server for a value of each type.
 var readers = map[store.Type][]string{
 	store.String: {"get"}, store.Hash: {"hgetall"}, store.List: {"lrange", "0", "-1"}, store.Set: {"smembers"},
-	store.ZSet: {"zrange", "0", "-1", "withscores"},
+	store.ZSet:   {"zrange", "0", "-1", "withscores"},
+	store.Stream: {"xrange", "-", "+"},
 }
 
 // lines is a value as redis-cli shows it, sorted where redis-server has no order.
@@ -70,6 +77,13 @@ func shown(r store.Ref) string {
 		z := r.SortedSet()
 		z.Each(0, 1, func(m []byte, score float64) bool {
 			out = append(out, string(m), strconv.FormatFloat(score, 'g', 17, 64))
+			return true
+		})
+	case store.Stream:
+		st := r.Stream()
+		st.Each(store.StreamID{}, store.MaxStreamID, func(e *store.StreamEntry) bool {
+			out = append(out, e.ID.String())
+			e.Each(func(field, value []byte) { out = append(out, string(field), string(value)) })
 			return true
 		})
 	}
@@ -135,6 +149,14 @@ func TestStockRedisReadsEveryType(t *testing.T) {
 					}
 					if got, want := ask("pexpiretime", key), max(r.ExpireAt(), 0); got != strconv.FormatInt(want, 10) && (want != 0 || got != "-1") {
 						t.Errorf("%s expires at %s, want %d", key, got, want)
+					}
+					if r.Type() != store.Stream {
+						continue
+					}
+					st := r.Stream()
+					want := fmt.Sprintf("%d\n%v\n%v\nc\n%d", st.Len(), st.First(), st.Top(), st.Len())
+					if got := ask("xpending", key, "g"); got != want {
+						t.Errorf("%s has pending %q, want %q", key, got, want)
 					}
 				}
 				return true

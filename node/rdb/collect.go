@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -19,13 +20,15 @@ type Value struct {
 	Stream *StreamValue
 }
 
-// Unique says that no field or member comes twice.
+// Unique says that no field, member, or name of a group or consumer comes twice.
 func (v *Value) Unique() bool {
 	step := 1
 	switch v.Type {
 	case Hash:
 		step = 2
 	case Set, ZSet:
+	case Stream:
+		return v.Stream.unique()
 	default:
 		return true
 	}
@@ -41,6 +44,22 @@ type StreamValue struct {
 	Entries []StreamEntry
 	State   StreamState
 	Groups  []StreamGroup
+}
+
+func (s *StreamValue) unique() bool {
+	groups := make(map[string]struct{}, len(s.Groups))
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		groups[string(g.Name)] = struct{}{}
+		names := make(map[string]struct{}, len(g.Consumers))
+		for _, c := range g.Consumers {
+			names[string(c.Name)] = struct{}{}
+		}
+		if len(names) < len(g.Consumers) {
+			return false
+		}
+	}
+	return len(groups) == len(s.Groups)
 }
 
 // Empty says that the value is a collection without content, which no Redis keeps. A stream may be empty.
@@ -85,6 +104,9 @@ func (c *Collector) Scored(member []byte, score float64) error {
 
 // StreamEntry adds an entry.
 func (c *Collector) StreamEntry(e *StreamEntry) error {
+	if e.ID == (StreamID{}) || len(e.Fields) == 0 {
+		return fmt.Errorf("%w: the entry %v has no field, or no ID", errStream, e.ID)
+	}
 	s := c.Value.Stream
 	fields := make([][]byte, 0, len(e.Fields))
 	for _, f := range e.Fields {
@@ -108,6 +130,9 @@ func (c *Collector) StreamState(st *StreamState) error {
 	}
 	if n := len(s.Entries); uint64(n) != st.Length || n > 0 && st.LastID.Less(s.Entries[n-1].ID) {
 		return fmt.Errorf("%w: %d entries, %d announced, the last one %v", errStream, n, st.Length, st.LastID)
+	}
+	if st.Added < st.Length || st.Added > math.MaxInt64 {
+		return fmt.Errorf("%w: %d entries of %d ever added", errStream, st.Length, st.Added)
 	}
 	return nil
 }

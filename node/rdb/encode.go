@@ -15,7 +15,8 @@ const (
 	intsetEntries         = 512
 	listNode              = 8 << 10 // bytes of a node of a list
 	streamNodeBytes       = 4096
-	streamNodeEntries     = 100
+	streamNodeEntries     = 100 // at most 127, see appendStreamNode
+	listpackHead          = 6
 	compressFrom          = 21 // bytes of the shortest string that is compressed
 	intDigits             = 11 // of the longest string that is written as an integer
 )
@@ -243,29 +244,31 @@ func AppendStream(b []byte, s *StreamValue) []byte {
 	return b
 }
 
-// appendStreamNode appends the first entries in one node and returns how many.
+// appendStreamNode appends the first entries in one node, which ends where Redis ends it, and returns how many.
 func appendStreamNode(b []byte, entries []StreamEntry) (out []byte, n int) {
 	first := &entries[0]
-	size := 0
-	for n < len(entries) && n < streamNodeEntries && (n == 0 || size < streamNodeBytes) {
-		for _, f := range entries[n].Fields {
-			size += len(f) + 2
-		}
-		n++
-	}
 	lp := newListpack(nil)
-	lp.integer(int64(n))
+	lp.integer(1) // entries, as long as there is no other
 	lp.integer(0)
 	lp.integer(int64(len(first.Fields) / 2))
 	for i := 0; i < len(first.Fields); i += 2 {
 		lp.element(first.Fields[i])
 	}
 	lp.integer(0)
-	for i := range entries[:n] {
-		appendStreamEntry(lp, first, &entries[i])
+	for n < len(entries) && n < streamNodeEntries && (n == 0 || lp.size()+wordBytes(&entries[n]) < streamNodeBytes) {
+		appendStreamEntry(lp, first, &entries[n])
+		n++
 	}
+	lp.b[lp.start+listpackHead] = byte(n) // as long as the 1
 	b = appendString(b, appendID(nil, first.ID))
 	return appendString(b, lp.finish()), n
+}
+
+func wordBytes(e *StreamEntry) (n int) {
+	for _, w := range e.Fields {
+		n += len(w)
+	}
+	return n
 }
 
 func appendStreamEntry(lp *lpWriter, first, e *StreamEntry) {

@@ -297,7 +297,7 @@ func readRDB(r io.Reader, sum *Summary, fn func(db uint64, k *rdb.Key, v *rdb.Va
 		case v.Empty():
 			return nil // Redis skips these too
 		case !v.Unique():
-			return errors.New("a field or member comes twice")
+			return errors.New("a field, member, group or consumer comes twice")
 		}
 		return fn(sink.db, k, v)
 	}

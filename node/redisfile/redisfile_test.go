@@ -57,6 +57,10 @@ func content(t *testing.T, path string, db uint64) (map[string]string, *Summary)
 	got := map[string]string{}
 	if err := s.Each(t.Context(), db, now, func(k *rdb.Key, v *rdb.Value) error {
 		got[string(k.Name)] = fmt.Sprintf("%v %q %v @%d", v.Type, v.Items, v.Scores, k.ExpireAt)
+		if s := v.Stream; s != nil {
+			g := s.Groups[0]
+			got[string(k.Name)] = fmt.Sprintf("%q %v %s %v %d", s.Entries, s.State, g.Name, g.LastID, len(g.Pending))
+		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -67,13 +71,18 @@ func content(t *testing.T, path string, db uint64) (map[string]string, *Summary)
 	return got, sum
 }
 
-// writes are commands that every branch of this program knows.
+// writes make keys of every type.
 var writes = []string{"SET a 1", "INCR a", "MSET b x c y", "APPEND b z", "RENAME c d", "SET gone x", "DEL gone",
-	"SET mortal v", "EXPIREAT mortal 99999999999", "SET past v", "PEXPIRE past 1", "SELECT 3", "SET other db", "SELECT 0", "SETRANGE a 5 q"}
+	"SET mortal v", "EXPIREAT mortal 99999999999", "SET past v", "PEXPIRE past 1", "SELECT 3", "SET other db", "SELECT 0", "SETRANGE a 5 q",
+	"RPUSH list y z", "HSET hash f v", "SADD set 7", "ZADD zset 1.5 m", "XADD stream 1-1 f v", "XADD stream 2-1 f w", "XADD stream 3-1 f x",
+	"XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >",
+	"LPUSH list x", "HSET hash f w", "SREM set 8", "ZINCRBY zset 1 m", "XDEL stream 2-1", "XACK stream g 1-1"}
 
 var wantWrites = map[string]string{
 	"a": `string ["2\x00\x00\x00\x00q"] [] @0`, "b": `string ["xz"] [] @0`, "d": `string ["y"] [] @0`,
 	"mortal": `string ["v"] [] @99999999999000`,
+	"list":   `list ["x" "y" "z"] [] @0`, "hash": `hash ["f" "w"] [] @0`, "set": `set ["7"] [] @0`, "zset": `zset ["m"] [2.5] @0`,
+	"stream": `[{"1-1" ["f" "v"]} {"3-1" ["f" "x"]}] {2 3-1 1-1 2-1 3} g 2-1 1`,
 }
 
 func check(t *testing.T, path string) {

@@ -153,8 +153,6 @@ func (c *collection) replace(form byte, rest []byte) {
 // markLarge notes that the compact encoding has been left.
 func (c *collection) markLarge() { c.value()[0] |= flagLarge }
 
-func (c *collection) large() bool { return c.value()[0]&flagLarge != 0 }
-
 // tree returns the i-th tree of a collection in that form.
 func (c *collection) tree(i int, l *layout) tree {
 	return tree{c.s, c.value()[1+i*treeBytes : 1+(i+1)*treeBytes], l}

@@ -107,8 +107,8 @@ func (t tree) enter(unit, text []byte, score float64) {
 
 // leave takes out the unit (score, member), which is in the tree.
 func (t tree) leave(score float64, member []byte) {
-	p, at, off := t.place(score, member)
+	p, at, _ := t.place(score, member)
 	_, data := t.s.leaf(p.leaf)
-	off = offsetOf(data, t.l.arity, at-1)
+	off := offsetOf(data, t.l.arity, at-1)
 	t.splice(&p, off, unitSize(data[off:], t.l.arity), nil, -1)
 }

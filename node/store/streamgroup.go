@@ -130,9 +130,10 @@ func (g *StreamGroup) Consumer(name []byte) *StreamConsumer {
 // NewConsumer adds a consumer; there must be none with the name.
 func (g *StreamGroup) NewConsumer(name []byte, seen int64) *StreamConsumer {
 	i, _ := g.findConsumer(name)
-	seat := slices.Index(g.seats, nil)
-	if seat < 0 {
-		seat = len(g.seats)
+	seat := len(g.seats)
+	if len(g.consumers) < seat {
+		seat = slices.Index(g.seats, nil)
+	} else {
 		g.seats = append(g.seats, nil)
 	}
 	c := &StreamConsumer{name: string(name), Seen: seen, seat: uint32(seat)}

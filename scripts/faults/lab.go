@@ -237,12 +237,6 @@ func (h *host) end(s syscall.Signal) {
 	h.cmd = nil
 }
 
-func (h *host) running() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.cmd != nil
-}
-
 // close ends everything that the lab made.
 func (l *lab) close() error {
 	var errs []error

@@ -279,7 +279,6 @@ func (r *registers) run(ctx context.Context, l *lab, window int32, client int, r
 	for n := 0; n < registerOps && ctx.Err() == nil; n++ {
 		key := fmt.Sprintf("register:%d:%d", window, rng.IntN(registerKeys))
 		op := registerOp{"GET", ""}
-		args := []string{"GET", key}
 		switch rng.IntN(6) {
 		case 0:
 			op = registerOp{"SET", strconv.Itoa(client*10000 + n)}
@@ -290,7 +289,8 @@ func (r *registers) run(ctx context.Context, l *lab, window int32, client int, r
 		case 3:
 			op = registerOp{"SETNX", strconv.Itoa(client*10000 + n)}
 		}
-		if args = []string{op.op, key}; op.arg != "" {
+		args := []string{op.op, key}
+		if op.arg != "" {
 			args = append(args, op.arg)
 		}
 		call := time.Now()

@@ -32,6 +32,15 @@ func Payloads() []string {
 		{Type: rdb.ZSet, Items: words("m n"), Scores: []float64{1, 2.5}},
 		{Type: rdb.Set, Items: words("a a")}, // not unique
 		{Type: rdb.Set},                      // empty
+		{Type: rdb.Stream, Stream: &rdb.StreamValue{}},
+		{Type: rdb.Stream, Stream: &rdb.StreamValue{
+			Entries: []rdb.StreamEntry{{ID: rdb.StreamID{Ms: 1, Seq: 1}, Fields: words("a 1")}, {ID: rdb.StreamID{Ms: 5, Seq: 1}, Fields: words("b 2")}},
+			State:   rdb.StreamState{LastID: rdb.StreamID{Ms: 5, Seq: 2}, FirstID: rdb.StreamID{Ms: 1, Seq: 1}, MaxDeleted: rdb.StreamID{Ms: 5}, Added: 7},
+			Groups: []rdb.StreamGroup{{Name: []byte("g"), LastID: rdb.StreamID{Ms: 5}, Read: rdb.EntriesReadUnknown,
+				Consumers: []rdb.StreamConsumer{{Name: []byte("c"), SeenAt: 1700000000000}, {Name: []byte("c2"), SeenAt: 1700000000001}},
+				Pending: []rdb.StreamPending{{ID: rdb.StreamID{Ms: 1, Seq: 1}, Consumer: 1, DeliveredAt: 1000, Deliveries: 3},
+					{ID: rdb.StreamID{Ms: 2, Seq: 1}, DeliveredAt: 1000, Deliveries: 1}}}, {Name: []byte("g2"), Read: 2}},
+		}},
 	} {
 		all = append(all, seal(v.Append(nil)))
 	}
