@@ -106,7 +106,9 @@ func record(c *oracle.Conn) ([]command, error) {
 	list, _ := parse(raw)
 	var names []string
 	for _, n := range list.kids {
-		names = append(names, n.text)
+		if !strings.Contains(n.text, "|") { // subcommands are in the facts of their containers
+			names = append(names, n.text)
+		}
 	}
 	slices.Sort(names)
 	var out []command
