@@ -34,7 +34,8 @@ env: ## print the environment for pulumi by hand: eval the output of make -s env
 		PULUMI_SKIP_UPDATE_CHECK PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION GOFLAGS CGO_ENABLED; do \
 		printf "export %s=%q\n" "$$v" "$${!v}"; done'
 
-test: ## every test that needs nothing but Go
+test: ## every test that needs nothing but Go, and those that need redis-server and serf where they are installed
+	@{ command -v redis-server && command -v serf; } >/dev/null || echo 'redis-server or serf is missing: comparisons with them are skipped; scripts/install-test-deps.sh'
 	go test $(RACE) ./...
 	cd tools && go test ./...
 
@@ -54,7 +55,7 @@ e2e: build tools ## real Pulumi, real nodes, real clients, VMs of both clouds as
 
 mutation: build tools ## show that the checks of the clouds' tests can fail; about twenty minutes for each cloud
 	scripts/install-test-deps.sh
-	bash -c 'source scripts/pulumi-env.sh && HYPERCACHE_MUTATIONS=1 go test -tags "e2e localonly" -count=1 -timeout 50m -v \
+	bash -c 'source scripts/pulumi-env.sh && go test -tags "e2e localonly mutation" -count=1 -timeout 50m -v \
 		-run TestMutations ./infra/e2e'
 
 MINUTES ?= 10

@@ -5,7 +5,8 @@
 set -euo pipefail
 
 declare -A package=([redis-cli]=redis-tools [redis-server]=redis-server [serf]=serf [curl]=curl [shellcheck]=shellcheck
-    [cloud-init]=cloud-init [systemd-analyze]=systemd [debootstrap]=debootstrap [ip]=iproute2 [nft]=nftables)
+    [cloud-init]=cloud-init [systemd-analyze]=systemd [debootstrap]=debootstrap [ip]=iproute2 [nft]=nftables
+    [mkfs.ext4]=e2fsprogs)
 missing=()
 for program in "${!package[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")

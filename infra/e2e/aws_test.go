@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-
 	"hypercache/infra/cloudtest/awscloud"
 	"hypercache/infra/cloudtest/cloud"
 	"hypercache/infra/cloudtest/fabric"
@@ -56,26 +54,3 @@ var awsSite = site{
 }
 
 func TestAWS(t *testing.T) { story(t, awsSite) }
-
-func TestMutationsOnAWS(t *testing.T) {
-	mutate(t, awsSite, dialect{
-		vm: "aws:ec2/instance:Instance", userData: "userDataBase64",
-		upload: "aws:s3/bucketObjectv2:BucketObjectv2", source: "source",
-		dropRule: func(row string) func(stage, token string, c *cloud.Call) error {
-			return func(stage, token string, c *cloud.Call) error {
-				if stage == cloud.StageCreate && token == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" &&
-					strings.HasPrefix(c.Name, "rule-"+row+"-10") {
-					return cloud.ErrSkip
-				}
-				return nil
-			}
-		},
-		dropRight: func(stage, token string, c *cloud.Call) error {
-			if stage == cloud.StageCreate && token == "aws:iam/rolePolicy:RolePolicy" {
-				policy := strings.ReplaceAll(c.Inputs["policy"].StringValue(), "secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret")
-				c.Inputs["policy"] = resource.NewProperty(policy)
-			}
-			return nil
-		},
-	})
-}

@@ -4,14 +4,10 @@ package e2e
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-
 	"hypercache/infra/cloudtest/azurecloud"
-	"hypercache/infra/cloudtest/cloud"
 	"hypercache/infra/cloudtest/fabric"
 )
 
@@ -49,27 +45,3 @@ var azureSite = site{
 }
 
 func TestAzure(t *testing.T) { story(t, azureSite) }
-
-func TestMutationsOnAzure(t *testing.T) {
-	mutate(t, azureSite, dialect{
-		vm: "azure-native:compute:VirtualMachine", userData: "osProfile.customData",
-		upload: "azure-native:storage:Blob", source: "source",
-		dropRule: func(row string) func(stage, token string, c *cloud.Call) error {
-			return func(stage, token string, c *cloud.Call) error {
-				if stage == cloud.StageCreate && token == "azure-native:network:NetworkSecurityGroup" {
-					rules := slices.DeleteFunc(slices.Clone(c.Inputs["securityRules"].ArrayValue()), func(r resource.PropertyValue) bool {
-						return r.ObjectValue()["name"].StringValue() == row
-					})
-					c.Inputs["securityRules"] = resource.NewProperty(rules)
-				}
-				return nil
-			}
-		},
-		dropRight: func(stage, token string, c *cloud.Call) error {
-			if stage == cloud.StageCreate && strings.HasSuffix(c.Name, "-secrets-reader") {
-				return cloud.ErrSkip
-			}
-			return nil
-		},
-	})
-}

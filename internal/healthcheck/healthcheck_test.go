@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hypercache/internal/need"
 )
 
 // node is a server that passes for one of ours.
@@ -77,16 +79,12 @@ func run(t *testing.T, path string, args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// toolbox makes a directory with links to what the script may use; a program that is not installed fails the test.
+// toolbox makes a directory with links to what the script may use; a program that is not installed is need's business.
 func toolbox(t *testing.T, programs ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, p := range append(programs, "bash", "curl", "sed", "tr", "cut", "timeout", "dirname", "cat", "sort", "head") {
-		found, err := exec.LookPath(p)
-		if err != nil {
-			t.Fatalf("%s is needed: %v", p, err)
-		}
-		if err := os.Symlink(found, filepath.Join(dir, p)); err != nil {
+		if err := os.Symlink(need.Program(t, p), filepath.Join(dir, p)); err != nil {
 			t.Fatal(err)
 		}
 	}

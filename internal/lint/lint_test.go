@@ -29,21 +29,22 @@ type rule struct {
 // rules is the layout of DESIGN §2. node imports nothing below it, provisioning node/config only and never Pulumi, infra what it
 // needs of both. serf is known to node/member alone, raft to node/topology alone, the Pulumi SDK to infra alone.
 var rules = map[string]rule{
-	"node/ring":      {},
-	"node/store":     {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys", "github.com/cespare/xxhash/v2"}},
-	"node/resp":      {external: []string{"github.com/tidwall/redcon", "golang.org/x/sys"}},
-	"node/config":    {external: []string{"github.com/knadh/koanf", "gopkg.in/yaml.v3"}},
-	"node/rdb":       {},
-	"node/command":   {internal: []string{"node/ring", "node/resp", "node/store", "node/rdb", "node/pubsub", "node/tracking"}, external: []string{"github.com/tidwall/redcon"}},
-	"node/redisfile": {internal: []string{"node/rdb", "node/command", "node/resp", "node/store"}},
-	"node/pubsub":    {internal: []string{"node/ring", "node/resp"}},
-	"node/tracking":  {internal: []string{"node/ring", "node/resp", "node/pubsub"}},
-	"node/journal":   {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys"}},
-	"node/member":    {external: []string{"github.com/hashicorp/serf", "github.com/hashicorp/memberlist", "github.com/hashicorp/go-msgpack"}},
-	"node/topology":  {internal: []string{"node/ring"}, external: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt", "github.com/hashicorp/go-hclog"}},
-	"node/replica":   {internal: []string{"node/ring", "node/journal"}},
-	"node/peer":      {external: []string{"golang.org/x/sync"}},
-	"node/script":    {internal: []string{"node/resp"}, external: []string{"github.com/yuin/gopher-lua"}},
+	"node/ring":           {},
+	"node/store":          {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys", "github.com/cespare/xxhash/v2"}},
+	"node/resp":           {external: []string{"github.com/tidwall/redcon", "golang.org/x/sys"}},
+	"node/config":         {external: []string{"github.com/knadh/koanf", "gopkg.in/yaml.v3"}},
+	"node/rdb":            {},
+	"node/command":        {internal: []string{"node/ring", "node/resp", "node/store", "node/rdb", "node/pubsub", "node/tracking"}, external: []string{"github.com/tidwall/redcon"}},
+	"node/command/golden": {internal: []string{"node/rdb", "node/command/golden", "internal/need"}},
+	"node/redisfile":      {internal: []string{"node/rdb", "node/command", "node/resp", "node/store"}},
+	"node/pubsub":         {internal: []string{"node/ring", "node/resp"}},
+	"node/tracking":       {internal: []string{"node/ring", "node/resp", "node/pubsub"}},
+	"node/journal":        {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys"}},
+	"node/member":         {external: []string{"github.com/hashicorp/serf", "github.com/hashicorp/memberlist", "github.com/hashicorp/go-msgpack"}},
+	"node/topology":       {internal: []string{"node/ring"}, external: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt", "github.com/hashicorp/go-hclog"}},
+	"node/replica":        {internal: []string{"node/ring", "node/journal"}},
+	"node/peer":           {external: []string{"golang.org/x/sync"}},
+	"node/script":         {internal: []string{"node/resp"}, external: []string{"github.com/yuin/gopher-lua"}},
 	"node/cache": {internal: []string{"node/ring", "node/store", "node/resp", "node/command", "node/journal", "node/replica",
 		"node/topology", "node/peer", "node/script", "node/pubsub", "node/tracking"}, external: []string{"golang.org/x/sync"}},
 	"node/httpapi":        {internal: []string{"node/ring"}, external: []string{"github.com/prometheus/client_golang", "golang.org/x/sync"}},
@@ -99,7 +100,7 @@ type goPackage struct {
 
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-tags=e2e", "-json=ImportPath,Dir,Doc,Name,Imports,TestImports,XTestImports,GoFiles", "hypercache/...")
+	cmd := exec.Command("go", "list", "-tags=e2e,mutation", "-json=ImportPath,Dir,Doc,Name,Imports,TestImports,XTestImports,GoFiles", "hypercache/...")
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
@@ -167,7 +168,7 @@ func TestImportsPointOneWay(t *testing.T) {
 
 // testMayCross lets tests of the node's packages use what they are tested against.
 func testMayCross(path, imported string) bool {
-	return under(path, "node") && under(imported, "hypercache/node") || under(path, "configs") && under(imported, "hypercache/node/config") ||
+	return imported == "hypercache/internal/need" || under(path, "node") && under(imported, "hypercache/node") || under(path, "configs") && under(imported, "hypercache/node/config") ||
 		under(path, "infra/cloudtest") && under(imported, "hypercache/infra/cloudtest")
 }
 

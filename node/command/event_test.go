@@ -16,12 +16,8 @@ import (
 // TestEventsAreRedisNotifications compares the notifications of random commands, one command at a time, and checks that
 // each key that a command changed was said to have changed.
 func TestEventsAreRedisNotifications(t *testing.T) {
-	srv, err := oracle.Start(t.Context(), t.TempDir(), "--notify-keyspace-events", "AEmn")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Stop)
-	redis, listener := dial(t, srv), dial(t, srv)
+	srv := oracle.Serve(t, t.TempDir(), "--notify-keyspace-events", "AEmn")
+	redis, listener := srv.Client(t), srv.Client(t)
 	for _, pattern := range []string{"__keyevent@0__:*", "mark"} {
 		if _, err := listener.Do("PSUBSCRIBE", pattern); err != nil {
 			t.Fatal(err)
@@ -36,16 +32,6 @@ func TestEventsAreRedisNotifications(t *testing.T) {
 			return
 		}
 	}
-}
-
-func dial(t *testing.T, srv *oracle.Server) *oracle.Conn {
-	t.Helper()
-	c, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }
 
 func compareEvents(t *testing.T, rng *rand.Rand, redis, listener *oracle.Conn) {

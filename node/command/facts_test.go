@@ -12,17 +12,7 @@ import (
 
 func startRedis(t *testing.T, extra ...string) *oracle.Conn {
 	t.Helper()
-	srv, err := oracle.Start(t.Context(), t.TempDir(), extra...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Stop)
-	c, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return oracle.Serve(t, t.TempDir(), extra...).Client(t)
 }
 
 // later are the subcommands that Redis got after 7.0.15.

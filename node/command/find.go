@@ -35,6 +35,23 @@ func (c *Ctx) isType(r store.Ref, t store.Type) bool {
 	return true
 }
 
+// firstOf finds the first key that holds a value of type t, nil if none does, for a write. For a command that has waited
+// already, keys that hold anything else hold nothing: what ends a wait is an element, not somebody's mistake. ok is false when
+// the reply is written, WRONGTYPE.
+func (c *Ctx) firstOf(keys [][]byte, t store.Type) (key []byte, r store.Ref, ok bool) {
+	for _, key := range keys {
+		r, found := c.findWrite(key)
+		switch {
+		case found && r.Type() == t:
+			return key, r, true
+		case found && !c.Waited:
+			c.W.Error(errWrongType)
+			return nil, r, false
+		}
+	}
+	return nil, r, true
+}
+
 // drop deletes a key that a write leaves empty, or replaces by nothing, and tells of it. The effect is the caller's.
 func (c *Ctx) drop(key []byte) {
 	c.Shard.Delete(key)

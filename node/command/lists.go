@@ -651,15 +651,15 @@ func (c *Ctx) notifyPop(from end, key []byte) {
 	c.notify(ClassList, "lpop", key)
 }
 
-// manyPop is what LMPOP and BLMPOP ask for.
+// manyPop is what LMPOP and ZMPOP and their blocking kin ask for.
 type manyPop struct {
-	keys  [][]byte
-	from  end
-	count int64
+	keys   [][]byte
+	second bool // the second of the two words: RIGHT, MAX
+	count  int64
 }
 
-// parseManyPop reads the arguments from the number of keys on.
-func (c *Ctx) parseManyPop(at int) (p manyPop, ok bool) {
+// parseManyPop reads the arguments from the number of keys on. One of two words says which end is meant.
+func (c *Ctx) parseManyPop(at int, first, second string) (p manyPop, ok bool) {
 	n, ok := parseInt(c.Args[at])
 	if !ok || n < 1 {
 		c.W.Error(errNumKeys)
@@ -671,7 +671,9 @@ func (c *Ctx) parseManyPop(at int) (p manyPop, ok bool) {
 	}
 	where := at + int(n) + 1
 	p.keys, p.count = c.Args[at+1:where], 1
-	if p.from, ok = c.endArg(where); !ok {
+	p.second = option(c.Args[where], second)
+	if !p.second && !option(c.Args[where], first) {
+		c.W.Error(errSyntax)
 		return p, false
 	}
 	rest := c.Args[where+1:]
@@ -693,8 +695,16 @@ func (c *Ctx) parseManyPop(at int) (p manyPop, ok bool) {
 	return p, true
 }
 
+// from is the end of a list that is meant.
+func (p *manyPop) from() end {
+	if p.second {
+		return tail
+	}
+	return head
+}
+
 func runLMPop(c *Ctx) {
-	p, ok := c.parseManyPop(1)
+	p, ok := c.parseManyPop(1, "left", "right")
 	if !ok {
 		return
 	}
@@ -710,22 +720,14 @@ func runLMPop(c *Ctx) {
 func (c *Ctx) replyManyPop(key []byte, l *store.Elements, p *manyPop) {
 	c.W.Array(2)
 	c.W.Bulk(key)
-	c.popMany(key, l, p.from, p.count)
+	c.popMany(key, l, p.from(), p.count)
 }
 
-// firstList finds the first key that holds a list, nil if none does. For a command that has waited already, keys that
-// hold anything else hold nothing: what ends a wait is an element, not somebody's mistake. ok is false when the reply is
-// written, WRONGTYPE.
+// firstList is firstOf for lists.
 func (c *Ctx) firstList(keys [][]byte) (key []byte, l store.Elements, ok bool) {
-	for _, key := range keys {
-		r, found := c.findWrite(key)
-		switch {
-		case found && r.Type() == store.List:
-			return key, r.Elements(), true
-		case found && !c.Waited:
-			c.W.Error(errWrongType)
-			return nil, l, false
-		}
+	key, r, ok := c.firstOf(keys, store.List)
+	if key != nil {
+		l = r.Elements()
 	}
-	return nil, l, true
+	return key, l, ok
 }

@@ -150,16 +150,7 @@ func TestEffectsLoadAsAppendOnlyFile(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "appendonly.aof"), h.effects, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	srv, err := oracle.Start(t.Context(), dir, "--appendonly", "yes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Stop()
-	redis, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer redis.Close()
+	redis := oracle.Serve(t, dir, "--appendonly", "yes").Client(t)
 	want := random.Dump(func(args ...string) []byte { return h.exec(self, bytesOf(args)) })
 	got := random.Dump(func(args ...string) []byte {
 		b, err := redis.Do(args...)

@@ -28,7 +28,7 @@ func (c *Ctx) runBlockingPop(from end) {
 }
 
 func runBLMPop(c *Ctx) {
-	p, ok := c.parseManyPop(2)
+	p, ok := c.parseManyPop(2, "left", "right")
 	if !ok {
 		return
 	}

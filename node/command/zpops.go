@@ -2,7 +2,6 @@ package command
 
 import (
 	"math"
-	"math/rand/v2"
 	"strconv"
 
 	"hypercache/node/store"
@@ -74,20 +73,19 @@ func (c *Ctx) replyScoredPairs(members []scoredMember) {
 	}
 }
 
-// firstZSet is the first of the keys that exists. ok is false when it holds no sorted set: the reply is written.
+// firstZSet is firstOf for sorted sets.
 func (c *Ctx) firstZSet(keys [][]byte) (key []byte, z store.SortedSet, ok bool) {
-	for _, key := range keys {
-		if z, found, ok := c.writeZSet(key); !ok || found {
-			return key, z, ok
-		}
+	key, r, ok := c.firstOf(keys, store.ZSet)
+	if key != nil {
+		z = r.SortedSet()
 	}
-	return nil, z, true
+	return key, z, ok
 }
 
 // bzpop is BZPOPMIN and BZPOPMAX.
 func (c *Ctx) bzpop(highest bool) {
 	last := len(c.Args) - 1
-	until, ok := c.zsetUntil(c.Args[last])
+	until, ok := c.timeout(c.Args[last])
 	if !ok {
 		return
 	}
@@ -105,62 +103,18 @@ func (c *Ctx) bzpop(highest bool) {
 	}
 }
 
-// zmpopQuery is what ZMPOP and BZMPOP ask for.
-type zmpopQuery struct {
-	keys    [][]byte
-	highest bool
-	count   int64
-}
-
-// parseZMPop reads the number of keys at place i and what follows.
-func (c *Ctx) parseZMPop(i int) (q zmpopQuery, ok bool) {
-	keys, ok := parseInt(c.Args[i])
-	if !ok || keys < 1 {
-		c.W.Error("ERR numkeys should be greater than 0")
-		return q, false
-	}
-	rest := c.Args[i+1:]
-	if keys >= int64(len(rest)) {
-		c.W.Error(errSyntax)
-		return q, false
-	}
-	q.keys, rest = rest[:keys], rest[keys:]
-	q.highest = option(rest[0], "max")
-	if !q.highest && !option(rest[0], "min") {
-		c.W.Error(errSyntax)
-		return q, false
-	}
-	q.count = 1
-	switch rest = rest[1:]; {
-	case len(rest) == 0:
-		return q, true
-	case len(rest) == 1 || !option(rest[0], "count"):
-		c.W.Error(errSyntax)
-		return q, false
-	}
-	if q.count, ok = parseInt(rest[1]); !ok || q.count < 1 {
-		c.W.Error("ERR count should be greater than 0")
-		return q, false
-	}
-	if len(rest) > 2 {
-		c.W.Error(errSyntax)
-		return q, false
-	}
-	return q, true
-}
-
 func runZMPop(c *Ctx) {
-	if q, ok := c.parseZMPop(1); ok {
+	if q, ok := c.parseManyPop(1, "min", "max"); ok {
 		c.zmpop(&q, c.W.NullArray)
 	}
 }
 
 func runBZMPop(c *Ctx) {
-	q, ok := c.parseZMPop(2)
+	q, ok := c.parseManyPop(2, "min", "max")
 	if !ok {
 		return
 	}
-	until, ok := c.zsetUntil(c.Args[1])
+	until, ok := c.timeout(c.Args[1])
 	if !ok {
 		return
 	}
@@ -168,7 +122,7 @@ func runBZMPop(c *Ctx) {
 }
 
 // zmpop pops from the first sorted set, or calls absent.
-func (c *Ctx) zmpop(q *zmpopQuery, absent func()) {
+func (c *Ctx) zmpop(q *manyPop, absent func()) {
 	key, z, ok := c.firstZSet(q.keys)
 	if !ok {
 		return
@@ -177,17 +131,10 @@ func (c *Ctx) zmpop(q *zmpopQuery, absent func()) {
 		absent()
 		return
 	}
-	gone := c.popMembers(key, &z, q.highest, q.count)
+	gone := c.popMembers(key, &z, q.second, q.count)
 	c.W.Array(2)
 	c.W.Bulk(key)
 	c.replyScoredPairs(gone)
-}
-
-func (c *Ctx) zsetRNG() *rand.Rand {
-	if c.RNG != nil {
-		return c.RNG
-	}
-	return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 }
 
 // maxRandomRepeats bounds the reply of ZRANDMEMBER with a negative count, which may name a member any number of times.
@@ -196,7 +143,7 @@ const maxRandomRepeats = 1 << 20
 func runZRandMember(c *Ctx) {
 	if len(c.Args) == 2 {
 		if z, ok := c.readZSet(c.Args[1], c.replyNull); ok {
-			member, _ := z.Random(c.zsetRNG())
+			member, _ := z.Random(c.random())
 			c.W.Bulk(member)
 		}
 		return
@@ -236,7 +183,7 @@ func (c *Ctx) parseZRandMember() (count int64, withScores, ok bool) {
 
 // randomRepeats replies with n members, each chosen from all.
 func (c *Ctx) randomRepeats(z *store.SortedSet, n int64, withScores bool) {
-	rng := c.zsetRNG()
+	rng := c.random()
 	c.W.Array(c.scoredLen(int(n), withScores))
 	for range n {
 		member, score := z.Random(rng)
@@ -254,7 +201,7 @@ func (c *Ctx) randomDistinct(z *store.SortedSet, n int, withScores bool) {
 		c.randomRanks(z, n, withScores)
 		return
 	}
-	rng := c.zsetRNG()
+	rng := c.random()
 	left := z.Len()
 	z.Each(left-1, -1, func(member []byte, score float64) bool {
 		if rng.IntN(left) < n {
@@ -268,7 +215,7 @@ func (c *Ctx) randomDistinct(z *store.SortedSet, n int, withScores bool) {
 
 // randomRanks is randomDistinct for few of many.
 func (c *Ctx) randomRanks(z *store.SortedSet, n int, withScores bool) {
-	rng := c.zsetRNG()
+	rng := c.random()
 	chosen := make(map[int]bool, n)
 	for len(chosen) < n {
 		rank := rng.IntN(z.Len())
@@ -281,38 +228,6 @@ func (c *Ctx) randomRanks(z *store.SortedSet, n int, withScores bool) {
 			return false
 		})
 	}
-}
-
-// zscanQuery is the options of ZSCAN.
-type zscanQuery struct {
-	count   int64
-	pattern []byte // nil for all
-}
-
-func (c *Ctx) parseZScan() (q zscanQuery, ok bool) {
-	q.count = 10
-	for i := 3; i < len(c.Args); i += 2 {
-		more := i+1 < len(c.Args)
-		switch {
-		case more && option(c.Args[i], "count"):
-			if q.count, ok = c.intArg(i + 1); !ok {
-				return q, false
-			}
-			if q.count < 1 {
-				c.W.Error(errSyntax)
-				return q, false
-			}
-		case more && option(c.Args[i], "match"):
-			q.pattern = c.Args[i+1]
-			if string(q.pattern) == "*" {
-				q.pattern = nil
-			}
-		default:
-			c.W.Error(errSyntax)
-			return q, false
-		}
-	}
-	return q, true
 }
 
 // appendScanScore is a score as ZSCAN prints it: whole numbers, as Redis' small sorted sets hold them, without an exponent.
@@ -329,34 +244,24 @@ func runZScan(c *Ctx) {
 		c.W.Error(ErrInvalidCursor)
 		return
 	}
-	z, ok := c.readZSet(c.Args[1], func() {
-		c.W.Array(2)
-		c.W.BulkString("0")
-		c.W.Array(0)
-	})
+	z, ok := c.readZSet(c.Args[1], c.emptyScan)
 	if !ok {
 		return
 	}
-	q, ok := c.parseZScan()
+	q, ok := c.parseScan(3)
 	if !ok {
 		return
 	}
-	var body []byte
-	n := 0
 	var number [32]byte
 	appendScore := appendScore
 	if r, ok := c.peek(c.Args[1]); ok && r.Encoding() == "listpack" {
 		appendScore = appendScanScore
 	}
-	next := z.Scan(cursor, int(min(q.count, maxScanCount)), func(member []byte, score float64) {
-		if q.pattern != nil && !matchGlob(q.pattern, member) {
-			return
+	next := z.Scan(cursor, q.count, func(member []byte, score float64) {
+		if q.matches(member) {
+			q.add(member)
+			q.add(appendScore(number[:0], score))
 		}
-		body = appendBulk(appendBulk(body, member), appendScore(number[:0], score))
-		n += 2
 	})
-	c.W.Array(2)
-	c.W.Bulk(strconv.AppendUint(c.scratch[:0], next, 10))
-	c.W.Array(n)
-	c.W.Raw(body)
+	c.replyScan(next, &q)
 }

@@ -3,7 +3,6 @@ package command
 import (
 	"bytes"
 	"math"
-	"math/big"
 	"strconv"
 	"strings"
 )
@@ -171,34 +170,4 @@ func (r *lexRange) belowMin(member []byte) bool {
 func (r *lexRange) notAboveMax(member []byte) bool {
 	n := r.max.compare(member)
 	return n < 0 || n == 0 && !r.max.exclusive
-}
-
-// zsetUntil turns the timeout of a blocking command, in seconds, into unix ms; 0 is for ever.
-func (c *Ctx) zsetUntil(arg []byte) (until int64, ok bool) {
-	f, ok := parseLongDouble(arg)
-	if !ok {
-		c.W.Error("ERR timeout is not a float or out of range")
-		return 0, false
-	}
-	ms := int64(math.MinInt64) // what x86 makes of a number that does not fit
-	if !f.IsInf() {
-		f.Mul(f, big.NewFloat(1000))
-		n, acc := f.Int64()
-		if acc == big.Below && n < math.MaxInt64 {
-			n++
-		}
-		if n != math.MaxInt64 || acc == big.Exact {
-			ms = n
-		}
-	}
-	switch {
-	case ms < 0:
-		c.W.Error("ERR timeout is negative")
-		return 0, false
-	case ms == 0:
-		return 0, true
-	case ms > math.MaxInt64-c.Now:
-		return math.MaxInt64, true
-	}
-	return c.Now + ms, true
 }

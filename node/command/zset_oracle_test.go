@@ -89,7 +89,7 @@ func TestBlockingPopsWaitUntilTheirTime(t *testing.T) {
 	h := newHarness(t, false)
 	for _, words := range []string{"BZPOPMIN no none ", "BZPOPMAX no none "} {
 		for timeout, until := range map[string]int64{"0": 0, "1": 1_001_000, "0.0001": 1_000_001, "1.5": 1_001_500, "0x1p1": 1_002_000,
-			"9223372036854775": 1<<63 - 1, "-0.0001": 0} {
+			"9223372036854775": 0, "-0.0001": 0} {
 			c := &Ctx{}
 			if got := tryRun(h, c, strings.Fields(words+timeout)...); got != "" || !c.Block.Asked || c.Block.Until != until {
 				t.Errorf("%s%s: replied %q, asks for %+v, want until %d", words, timeout, got, c.Block, until)
@@ -117,6 +117,25 @@ func TestBlockingPopsWaitUntilTheirTime(t *testing.T) {
 		}
 	}
 	h.checkReplica()
+}
+
+func TestAPopThatWaitedPassesOverOtherTypes(t *testing.T) {
+	h := newHarness(t, false)
+	run(h.shard, 0, nil, "SET", "a", "no sorted set")
+	run(h.shard, 0, nil, "ZADD", "z", "1", "m")
+	for _, line := range []string{"BZPOPMIN a z 0", "BZMPOP 0 2 a z MIN"} {
+		c := &Ctx{}
+		if got := tryRun(h, c, strings.Fields(line)...); got != "-"+errWrongType+"\r\n" {
+			t.Errorf("%s at first: %q", line, got)
+		}
+	}
+	c := &Ctx{Waited: true}
+	if got := tryRun(h, c, "BZPOPMIN", "a", "z", "0"); got != "*3\r\n$1\r\nz\r\n$1\r\nm\r\n$1\r\n1\r\n" {
+		t.Errorf("BZPOPMIN again: %q", got)
+	}
+	if tryRun(h, c, "BZMPOP", "0", "2", "a", "z", "MIN"); !c.Block.Asked {
+		t.Error("BZMPOP does not wait on")
+	}
 }
 
 func TestSortedSetEffectsNameWhatChanged(t *testing.T) {

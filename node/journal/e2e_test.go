@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"hypercache/internal/need"
 	"hypercache/node/ring"
 )
 
@@ -59,9 +60,7 @@ func redis(t *testing.T, dir string) func(args ...string) string {
 
 func TestStockRedisReadsOurDirectory(t *testing.T) {
 	for _, tool := range []string{"redis-server", "redis-check-aof", "redis-cli"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
+		need.Program(t, tool)
 	}
 	for _, rewritten := range []bool{false, true} {
 		t.Run(fmt.Sprintf("rewritten=%t", rewritten), func(t *testing.T) {

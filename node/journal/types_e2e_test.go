@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"hypercache/internal/need"
 	"hypercache/node/command"
 	"hypercache/node/rdb"
 	"hypercache/node/ring"
@@ -93,9 +94,7 @@ func shown(r store.Ref) string {
 // TestStockRedisReadsEveryType: as snapshots write it, and as RESTORE's effect does.
 func TestStockRedisReadsEveryType(t *testing.T) {
 	for _, tool := range []string{"redis-server", "redis-check-aof", "redis-cli"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
+		need.Program(t, tool)
 	}
 	for _, rewritten := range []bool{false, true} {
 		t.Run(fmt.Sprintf("rewritten=%t", rewritten), func(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/serf/client"
+
+	"hypercache/internal/need"
 )
 
 func serveRPC(t testing.TB, n *Node) string {
@@ -47,10 +49,7 @@ func dial(t testing.TB, addr, key string) *client.RPCClient {
 // serfCommand runs Debian's serf against addr.
 func serfCommand(t *testing.T, addr string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("serf")
-	if err != nil {
-		t.Fatalf("the stock serf program is needed (Debian package serf): %v", err)
-	}
+	path := need.Program(t, "serf")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	full := append([]string{args[0], "-rpc-addr=" + addr}, args[1:]...)

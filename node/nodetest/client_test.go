@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"hypercache/internal/need"
 	"hypercache/node/config"
 )
 
@@ -170,10 +171,7 @@ func field(info, name string) (n int) {
 }
 
 func TestStockSerfListsTheCluster(t *testing.T) {
-	serf, err := exec.LookPath("serf")
-	if err != nil {
-		t.Skip("the serf program is not installed")
-	}
+	serf := need.Program(t, "serf")
 	c := Start(t, 3, nil)
 	for _, n := range c.Nodes() {
 		Await(t, func() bool {

@@ -54,16 +54,7 @@ func TestNodesAgreeWithRedisOnRandomCommands(t *testing.T) {
 // clusterOfOne is a redis-server in cluster mode with all slots.
 func clusterOfOne(t *testing.T) *oracle.Conn {
 	t.Helper()
-	srv, err := oracle.Start(t.Context(), t.TempDir(), "--cluster-enabled", "yes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Stop)
-	c, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
+	c := oracle.Serve(t, t.TempDir(), "--cluster-enabled", "yes").Client(t)
 	say(t, c, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	Await(t, func() bool { return bytes.Contains(say(t, c, "CLUSTER", "INFO"), []byte("cluster_state:ok")) },
 		func() string { return "redis-server's cluster of one is not ready" })

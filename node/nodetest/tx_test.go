@@ -319,15 +319,7 @@ func TestStockRedisLoadsTransactions(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "appendonlydir"), os.DirFS(filepath.Join(n.Config.Persistence.DataDir, "appendonlydir"))); err != nil {
 		t.Fatal(err)
 	}
-	srv, err := oracle.Start(ctx, dir, "--appendonly", "yes")
-	if err != nil {
-		t.Skipf("no redis-server: %v", err)
-	}
-	defer srv.Stop()
-	conn, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := oracle.Serve(t, dir, "--appendonly", "yes").Client(t)
 	check("redis-server", func(key string) string {
 		raw, err := conn.Do("GET", key)
 		if err != nil {

@@ -27,15 +27,8 @@ type redis struct {
 
 func startRedis(t *testing.T, dir string, extra ...string) *redis {
 	t.Helper()
-	srv, err := oracle.Start(t.Context(), dir, append([]string{"--enable-debug-command", "yes"}, extra...)...)
-	if err != nil {
-		t.Skip(err)
-	}
-	c, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close(); srv.Stop() })
+	srv := oracle.Serve(t, dir, append([]string{"--enable-debug-command", "yes"}, extra...)...)
+	c := srv.Client(t)
 	return &redis{t, dir, srv, c}
 }
 

@@ -16,16 +16,9 @@ import (
 // redis runs redis-server in dir with commands, and stops it.
 func redis(t *testing.T, dir string, extra []string, commands ...string) {
 	t.Helper()
-	srv, err := oracle.Start(t.Context(), dir, extra...)
-	if err != nil {
-		t.Skip(err)
-	}
+	srv := oracle.Serve(t, dir, extra...)
 	defer srv.Stop()
-	c, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := srv.Client(t)
 	for _, line := range commands {
 		if reply, err := c.Do(strings.Fields(line)...); err != nil || reply[0] == '-' {
 			t.Fatalf("%s: %s, %v", line, reply, err)

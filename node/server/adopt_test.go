@@ -23,16 +23,9 @@ import (
 func redisDir(t *testing.T, extra []string, commands ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	srv, err := oracle.Start(t.Context(), dir, extra...)
-	if err != nil {
-		t.Skip(err)
-	}
+	srv := oracle.Serve(t, dir, extra...)
 	defer srv.Stop()
-	c, err := srv.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close() //nolint:errcheck // only a test's
+	c := srv.Client(t)
 	for _, line := range commands {
 		if reply, err := c.Do(strings.Fields(line)...); err != nil || reply[0] == '-' {
 			t.Fatalf("%s: %s, %v", line, reply, err)

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"hypercache/internal/need"
 )
 
 // What the clouds of these tests hand out and keep.
@@ -111,7 +113,7 @@ func (c *cloudDouble) role(w http.ResponseWriter, r *http.Request, name string) 
 // run runs cloud.py with the variables of a machine and more, and returns exit status and output.
 func (c *cloudDouble) run(m Machine, more []string, args ...string) (int, string) {
 	c.t.Helper()
-	cmd := exec.Command(need(c.t, "python3"), append([]string{"-I", "-B", "cloud.py"}, args...)...)
+	cmd := exec.Command(need.Program(c.t, "python3"), append([]string{"-I", "-B", "cloud.py"}, args...)...)
 	cmd.Env = append(os.Environ(), "HC_IMDS="+c.server.URL, "HC_ENDPOINT="+c.server.URL, "HC_VAULT=https://vault.azure.net", "HC_WAIT=20")
 	for _, v := range variables(m) {
 		cmd.Env = append(cmd.Env, v.name+"="+v.value)

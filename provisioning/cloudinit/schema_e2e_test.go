@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hypercache/internal/need"
 )
 
 func TestCloudInitAcceptsTheDocument(t *testing.T) {
@@ -20,7 +22,7 @@ func TestCloudInitAcceptsTheDocument(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(need(t, "cloud-init"), "schema", "-c", file, "--annotate").CombinedOutput()
+		out, err := exec.Command(need.Program(t, "cloud-init"), "schema", "-c", file, "--annotate").CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "Valid cloud-config") || strings.Contains(strings.ToLower(string(out)), "deprecat") {
 			t.Errorf("%s: %v\n%s", m.Hostname, err, out)
 		}

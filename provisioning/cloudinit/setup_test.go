@@ -11,21 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-// need returns a program's path. Without the program a test says so and is skipped.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case demanded:
-		t.Fatalf("%s is missing; install it", name)
-	}
-	t.Skipf("%s is missing: what this test is about is not tested", name)
-	return ""
-}
+	"hypercache/internal/need"
+)
 
 // rig is a machine for setup.sh to work on: directories below a temporary one, and stand-ins for the programs that
 // need root or a disk. Each stand-in writes its command line to a log.
@@ -40,8 +28,8 @@ const mebibyte = 1 << 20
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	need(t, "sh")
-	need(t, "cmp")
+	need.Program(t, "sh")
+	need.Program(t, "cmp")
 	dir := t.TempDir()
 	r := &rig{t: t, home: filepath.Join(dir, "home"), bin: filepath.Join(dir, "bin"), log: filepath.Join(dir, "log")}
 	for _, d := range []string{r.bin, filepath.Join(r.home, "bin"), filepath.Join(r.home, "configs")} {
@@ -340,7 +328,7 @@ func TestAFailedStepEndsSetupWithItsStatus(t *testing.T) {
 }
 
 func TestSetupIsCleanToShellcheck(t *testing.T) {
-	if out, err := exec.Command(need(t, "shellcheck"), "setup.sh").CombinedOutput(); err != nil {
+	if out, err := exec.Command(need.Program(t, "shellcheck"), "setup.sh").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"hypercache/internal/need"
 )
 
 // place writes all units into the root of a machine that has the programs they name, and returns that root.
@@ -46,10 +48,7 @@ func place(t *testing.T) string {
 
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Fatalf("%v; the package systemd has it", err)
-	}
+	path := need.Program(t, "systemd-analyze")
 	out, err := exec.Command(path, args...).CombinedOutput()
 	return string(out), err
 }

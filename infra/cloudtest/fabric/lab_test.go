@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"hypercache/internal/need"
 )
 
 func TestNamesOfOneLabAreNoOthers(t *testing.T) {
@@ -94,10 +96,7 @@ func TestFileSystemsAreKnownByLabelAndUUID(t *testing.T) {
 }
 
 func TestFileSystemsOfRealToolsAreKnown(t *testing.T) {
-	mkfs, err := exec.LookPath("mkfs.ext4")
-	if err != nil {
-		t.Skip("no mkfs.ext4 here")
-	}
+	mkfs := need.Program(t, "mkfs.ext4")
 	path := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)

@@ -106,7 +106,7 @@ func FuzzNameServerAnswersAnything(f *testing.F) {
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		q := new(dns.Msg)
 		if q.Unpack(wire) != nil {
-			t.Skip()
+			return // the name server does not see what is no message
 		}
 		r := guest().reply(q, true)
 		if _, err := r.Pack(); err != nil && len(r.Answer) > 0 {

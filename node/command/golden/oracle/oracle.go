@@ -13,7 +13,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
+
+	"hypercache/internal/need"
 )
 
 // Version is the only redis-server whose replies count.
@@ -23,7 +26,8 @@ const Version = "7.0.15"
 type Server struct {
 	Addr string
 	cmd  *exec.Cmd
-	done chan error
+	done chan struct{} // closed when it has ended, with err
+	err  error
 }
 
 // Start starts redis-server in dir, with extra command-line arguments, and waits until it answers. The caller stops it.
@@ -50,6 +54,29 @@ func Start(ctx context.Context, dir string, extra ...string) (*Server, error) {
 	return nil, last
 }
 
+// Serve is Start for a test, which has the server until it ends. A machine without redis-server is need.Program's business.
+func Serve(t testing.TB, dir string, extra ...string) *Server {
+	t.Helper()
+	need.Program(t, "redis-server")
+	s, err := Start(t.Context(), dir, extra...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Client is Dial for a test, which has the connection until it ends.
+func (s *Server) Client(t testing.TB) *Conn {
+	t.Helper()
+	c, err := s.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 func start(ctx context.Context, path, dir string, extra []string) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
@@ -67,14 +94,17 @@ func start(ctx context.Context, path, dir string, extra []string) (*Server, erro
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
-	s := &Server{Addr: "127.0.0.1:" + strconv.Itoa(port), cmd: cmd, done: make(chan error, 1)}
-	go func() { s.done <- cmd.Wait() }()
+	s := &Server{Addr: "127.0.0.1:" + strconv.Itoa(port), cmd: cmd, done: make(chan struct{})}
+	go func() {
+		s.err = cmd.Wait()
+		close(s.done)
+	}()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range 500 {
 		select {
-		case err := <-s.done:
-			return nil, fmt.Errorf("redis-server ended (%v): %s", err, log.Bytes())
+		case <-s.done:
+			return nil, fmt.Errorf("redis-server ended (%v): %s", s.err, log.Bytes())
 		case <-tick.C:
 		}
 		if c, err := s.Dial(); err == nil {
@@ -89,7 +119,7 @@ func start(ctx context.Context, path, dir string, extra []string) (*Server, erro
 	return nil, errors.New("redis-server does not answer")
 }
 
-// Stop ends the server and waits for it.
+// Stop ends the server and waits for it; once more does nothing.
 func (s *Server) Stop() {
 	s.cmd.Process.Kill()
 	<-s.done

@@ -1,5 +1,5 @@
 //go:build e2e
 
-package cloudinit
+package need
 
 const demanded = true
