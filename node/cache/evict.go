@@ -42,7 +42,7 @@ func (c *Cache) sweep(now int64, r *round) {
 
 const (
 	reclaimBlocks = 1000 // freed with one lock hold: a few tenths of a millisecond
-	reclaimRounds = 32   // for one evicted value
+	reclaimRounds = 8    // for one evicted value: a client waits for them
 )
 
 // reclaim frees what large values left that were deleted.
