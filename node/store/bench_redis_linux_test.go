@@ -64,13 +64,6 @@ func BenchmarkMemoryBesideRedis(b *testing.B) {
 	}
 }
 
-func exactUsed(db *DB) (n int64) {
-	for g := range ring.Groups {
-		n += db.Shard(g).Bytes()
-	}
-	return n
-}
-
 // build makes one collection on both sides.
 func build(db *DB, r *redis, kind string, k, each, width int) {
 	key := fmt.Appendf(nil, "%s:%010d", kind, k)

@@ -3,6 +3,8 @@ package store
 import (
 	"fmt"
 	"testing"
+
+	"hypercache/node/ring"
 )
 
 // fataler is what *testing.T and *rapid.T have in common.
@@ -143,7 +145,7 @@ func inspectSlab(a *slab, refs map[uint32]bool, pages int64) error {
 	if live != a.live {
 		return fmt.Errorf("%d bytes live, counted %d", live, a.live)
 	}
-	var spans, blocks [64]uint32
+	var spans, all, blocks [classes]uint32
 	room := map[uint32]bool{}
 	for cl := range classSize {
 		if a.classes == nil {
@@ -158,12 +160,13 @@ func inspectSlab(a *slab, refs map[uint32]bool, pages int64) error {
 		if a.pages[page] == 0 || sp.back != 0 {
 			continue
 		}
-		spans[sp.class]++
-		blocks[sp.class] += uint32(sp.used)
+		spans[sp.class()]++
+		all[sp.class()] += uint32(spanCount[sp.kind])
+		blocks[sp.class()] += uint32(sp.used)
 		if int(sp.used) != used[uint32(page)] {
 			return fmt.Errorf("span %d counts %d blocks, has %d", page, sp.used, used[uint32(page)])
 		}
-		if room[uint32(page)] != (int(sp.used) < classCount[sp.class]) {
+		if room[uint32(page)] != (int(sp.used) < spanCount[sp.kind]) {
 			return fmt.Errorf("span %d is in the wrong list", page)
 		}
 	}
@@ -171,8 +174,8 @@ func inspectSlab(a *slab, refs map[uint32]bool, pages int64) error {
 		if a.classes == nil {
 			break
 		}
-		if c := a.classes[cl]; c.spans != spans[cl] || c.used != blocks[cl] {
-			return fmt.Errorf("class %d counts %d/%d, has %d/%d", cl, c.spans, c.used, spans[cl], blocks[cl])
+		if c := a.classes[cl]; c.spans != spans[cl] || c.all != all[cl] || c.used != blocks[cl] {
+			return fmt.Errorf("class %d counts %d spans, %d of %d blocks, has %d, %d of %d", cl, c.spans, c.used, c.all, spans[cl], blocks[cl], all[cl])
 		}
 	}
 	return nil
@@ -182,4 +185,11 @@ func newDB(t testing.TB, o Options) *DB {
 	db := New(o)
 	t.Cleanup(db.Close)
 	return db
+}
+
+func exactUsed(db *DB) (n int64) {
+	for g := range ring.Groups {
+		n += db.Shard(g).Bytes()
+	}
+	return n
 }

@@ -16,8 +16,7 @@ func (a *slab) sparse(cl int) bool {
 	if c.spans < compactSpans {
 		return false
 	}
-	all := int(c.spans) * classCount[cl]
-	return (all-int(c.used))*3 > all
+	return (c.all-c.used)*3 > c.all
 }
 
 // sparsest returns the emptiest of the first spans with room, and how many more have room.
@@ -70,16 +69,4 @@ func (s *Shard) relocate(ref uint32, b block, cl int) {
 		s.expiry.item(nb.heapPos()).ref = to
 	}
 	s.slab.punch(s.slab.spanOf(ref), ref)
-}
-
-// trim gives the empty span that a class keeps back, for a shard without entries.
-func (a *slab) trim() {
-	if a.classes == nil {
-		return
-	}
-	for cl := range a.classes {
-		if c := &a.classes[cl]; c.spans == 1 && c.used == 0 {
-			a.dropSpan(c.room - 1)
-		}
-	}
 }

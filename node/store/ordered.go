@@ -160,9 +160,9 @@ func (o *ordered[T]) fit(r int, items []item[T]) {
 
 // clone returns a copy whose items are copied by fn.
 func (o *ordered[T]) clone(fn func(T) T) ordered[T] {
-	c := ordered[T]{n: o.n}
-	for _, run := range o.runs {
-		run = slices.Clone(run)
+	c := ordered[T]{n: o.n, runs: make([][]item[T], 0, len(o.runs))}
+	for _, from := range o.runs {
+		run := append(make([]item[T], 0, len(from)), from...) // slices.Clone may leave more room than the original has
 		for i := range run {
 			run[i].v = fn(run[i].v)
 		}

@@ -60,8 +60,10 @@ func TestSizeClassesWasteLittle(t *testing.T) {
 		}
 	}
 	for cl, size := range classSize {
-		if size == 0 || size%unit != 0 || classCount[cl]*size*100 < classPages[cl]*pageSize*93 {
-			t.Errorf("class %d: %d blocks of %d bytes in %d pages", cl, classCount[cl], size, classPages[cl])
+		for kind, least := range map[int]int{cl: 93, cl + smallSpan: 87} {
+			if pages, count := spanPages[kind], spanCount[kind]; size == 0 || size%unit != 0 || count*size*100 < pages*pageSize*least {
+				t.Errorf("kind %d: %d blocks of %d bytes in %d pages", kind, count, size, pages)
+			}
 		}
 	}
 }

@@ -109,8 +109,8 @@ func (d *deadSlab) releaseSome(budget *int) bool {
 	for ; d.page < len(d.pages) && *budget > 0; d.page++ {
 		if sp := &d.spans[d.page]; d.pages[d.page] != 0 && sp.back == 0 {
 			*budget -= pagesCost
-			d.live -= int64(sp.used) * int64(classSize[sp.class])
-			d.heap.release(d.pages[d.page], classPages[sp.class])
+			d.live -= int64(sp.used) * int64(classSize[sp.class()])
+			d.heap.release(d.pages[d.page], spanPages[sp.kind])
 		}
 	}
 	for ; d.big < len(d.bigs) && *budget > 0; d.big++ {

@@ -10,17 +10,25 @@ const (
 	pageUnits = pageSize / unit            // 512
 	maxBlock  = 8192                       // bytes; a larger entry gets pages of its own
 	maxSpan   = 8                          // pages
-	keptBlock = 256                        // bytes; a class of larger blocks keeps no empty span, which few uses would pay for
+	keptBlock = 256                        // bytes; empty spans of larger blocks are not kept, which few uses would pay for
 	bigBit    = uint32(1) << 31            // of a reference: the rest is an index into slab.bigs
 	maxPages  = uint32(bigBit) / pageUnits // pages that references can name: 16 GiB of blocks in one shard
+)
+
+const (
+	classes = 64
+	// smallSpan marks, in a span's kind, the short spans that a class begins with.
+	smallSpan = classes
+	// smallBlocks is how many blocks a class has in short spans before it takes long ones.
+	smallBlocks = 24
 )
 
 // sizeClasses: multiples of 8 bytes up to 128, then eight steps to each doubling, so that rounding wastes 7 bytes or
 // 12.5 % at most.
 var (
-	classSize   [64]int
-	classPages  [64]int // pages of a span
-	classCount  [64]int // blocks of a span
+	classSize   [classes]int
+	spanPages   [2 * classes]int // by kind: pages of a span
+	spanCount   [2 * classes]int // by kind: blocks of a span
 	classBySize = buildClasses()
 )
 
@@ -28,7 +36,8 @@ func buildClasses() (by [maxBlock/unit + 1]uint8) {
 	n, step := 0, unit
 	for size := unit; size <= maxBlock; size += step {
 		classSize[n] = size
-		classPages[n], classCount[n] = spanFor(size)
+		spanPages[n], spanCount[n] = spanFor(size, 2, 32)
+		spanPages[n+smallSpan], spanCount[n+smallSpan] = spanFor(size, 1, 8)
 		n++
 		if size >= 128 && bits.OnesCount(uint(size)) == 1 {
 			step = size / 8
@@ -44,11 +53,13 @@ func buildClasses() (by [maxBlock/unit + 1]uint8) {
 	return by
 }
 
-// spanFor returns the smallest span for blocks of size that leaves at most 1/32 of it unused.
-func spanFor(size int) (pages, count int) {
+// spanFor returns the smallest span that holds least blocks of size and leaves at most 1/waste of it unused. A shard with few
+// collections has a few blocks in each of many classes, so that a long span for each would be most of its memory; one with
+// many has long spans, which waste less.
+func spanFor(size, least, waste int) (pages, count int) {
 	for pages = 1; pages <= maxSpan; pages++ {
 		count = pages * pageSize / size
-		if rest := pages*pageSize - count*size; count > 1 && rest*32 <= pages*pageSize {
+		if rest := pages*pageSize - count*size; count >= least && rest*waste <= pages*pageSize {
 			return pages, count
 		}
 	}
@@ -65,7 +76,8 @@ type slab struct {
 	pages   []addr              // local page -> memory
 	spans   []span              // local page -> the span that begins there, or how far back it begins
 	idle    [maxSpan + 1]uint32 // free local page numbers, by length of the run, linked by span.next; number + 1
-	classes *[64]class
+	classes *[classes]class
+	kept    uint32 // the empty span that is not given back, against thrashing, while no other one becomes empty; page + 1
 	bigs    []big
 	idleBig uint32 // free entries of bigs, linked by big.pages; index + 1
 	live    int64  // bytes of blocks and of pages taken with takePages
@@ -76,15 +88,21 @@ type span struct {
 	free       uint16 // first free block: its unit + 1, the next one's is stored in the block
 	bump       uint16 // units from here on were never handed out
 	used       uint16 // blocks
-	class      uint8
+	kind       uint8  // its class, and smallSpan
 	back       uint8  // pages back to the beginning of the span
 	next, prev uint32 // in its class's list of spans with room; page + 1
 }
 
+func (s *span) class() int { return int(s.kind) % classes }
+
+// full says that every block is handed out.
+func (s *span) full() bool { return int(s.used) == spanCount[s.kind%(2*classes)] }
+
 type class struct {
 	room  uint32 // first span with a free block; page + 1
 	spans uint32
-	used  uint32 // blocks
+	all   uint32 // blocks of its spans
+	used  uint32 // blocks handed out
 }
 
 type big struct {
@@ -107,7 +125,7 @@ func (a *slab) alloc(size int) (ref uint32, b block) {
 	}
 	cl := classOf(size)
 	if a.classes == nil {
-		a.classes = new([64]class)
+		a.classes = new([classes]class)
 	}
 	c := &a.classes[cl]
 	if c.room == 0 && !a.addSpan(cl) {
@@ -126,7 +144,7 @@ func (a *slab) alloc(size int) (ref uint32, b block) {
 	}
 	sp.used++
 	c.used++
-	if int(sp.used) == classCount[cl] {
+	if sp.full() {
 		a.unlink(c, page)
 	}
 	a.live += int64(classSize[cl])
@@ -146,7 +164,7 @@ func (a *slab) capacity(ref uint32) int {
 	if ref&bigBit != 0 {
 		return int(a.bigs[ref&^bigBit].pages) * pageSize
 	}
-	return classSize[a.spans[a.spanOf(ref)].class]
+	return classSize[a.spans[a.spanOf(ref)].class()]
 }
 
 // free takes ref's block back. It returns the block's class, -1 for a big one.
@@ -156,16 +174,37 @@ func (a *slab) free(ref uint32) int {
 		return -1
 	}
 	page := a.spanOf(ref)
-	cl := int(a.spans[page].class)
+	cl := a.spans[page].class()
 	c := &a.classes[cl]
-	if int(a.spans[page].used) == classCount[cl] {
+	if a.spans[page].full() {
 		a.link(c, page)
 	}
 	a.punch(page, ref)
-	if a.spans[page].used == 0 && (c.spans > 1 || classSize[cl] > keptBlock) {
-		a.dropSpan(page)
+	if a.spans[page].used == 0 {
+		if c.spans > 1 || classSize[cl] > keptBlock {
+			a.dropSpan(page)
+		} else {
+			a.keep(page)
+		}
 	}
 	return cl
+}
+
+// keep leaves the empty span at page where it is and gives back the one that was kept before. One for all classes: a
+// collection that grows leaves an empty span in each class that it passes through.
+func (a *slab) keep(page uint32) {
+	if a.kept != page+1 {
+		a.trim()
+		a.kept = page + 1
+	}
+}
+
+// trim gives back the empty span that is kept.
+func (a *slab) trim() {
+	if a.kept != 0 && a.spans[a.kept-1].used == 0 {
+		a.dropSpan(a.kept - 1)
+	}
+	a.kept = 0
 }
 
 // punch makes the block ref of the span at page a free one.
@@ -174,8 +213,9 @@ func (a *slab) punch(page, ref uint32) {
 	a.at(ref).putU32(0, uint32(sp.free)<<16)
 	sp.free = uint16(ref-page*pageUnits) + 1
 	sp.used--
-	a.classes[sp.class].used--
-	a.live -= int64(classSize[sp.class])
+	cl := sp.class()
+	a.classes[cl].used--
+	a.live -= int64(classSize[cl])
 }
 
 // takePages returns pages for the shard's own structures.
@@ -196,7 +236,11 @@ func (a *slab) spanOf(ref uint32) uint32 {
 
 // addSpan gives class cl a span with room, false if references cannot name more pages.
 func (a *slab) addSpan(cl int) bool {
-	n := classPages[cl]
+	kind := cl
+	if a.classes[cl].all < smallBlocks {
+		kind += smallSpan
+	}
+	n := spanPages[kind]
 	page := a.idle[n] - 1
 	if a.idle[n] != 0 {
 		a.idle[n] = a.spans[page].next
@@ -212,24 +256,29 @@ func (a *slab) addSpan(cl int) bool {
 	base := a.heap.alloc(n)
 	for i := range n {
 		a.pages[page+uint32(i)] = base + addr(i*pageSize)
-		a.spans[page+uint32(i)] = span{class: uint8(cl), back: uint8(i)}
+		a.spans[page+uint32(i)] = span{kind: uint8(kind), back: uint8(i)}
 	}
 	a.classes[cl].spans++
+	a.classes[cl].all += uint32(spanCount[kind])
 	a.link(&a.classes[cl], page)
 	return true
 }
 
 // dropSpan gives an empty span that is in its class's list back to the page heap.
 func (a *slab) dropSpan(page uint32) {
-	c := &a.classes[a.spans[page].class]
+	c := &a.classes[a.spans[page].class()]
 	a.unlink(c, page)
 	a.releaseSpan(page)
 }
 
 func (a *slab) releaseSpan(page uint32) {
-	cl := a.spans[page].class
-	n := classPages[cl]
-	a.classes[cl].spans--
+	kind, c := a.spans[page].kind, &a.classes[a.spans[page].class()]
+	n := spanPages[kind]
+	if a.kept == page+1 {
+		a.kept = 0
+	}
+	c.spans--
+	c.all -= uint32(spanCount[kind])
 	a.heap.release(a.pages[page], n)
 	for i := range uint32(n) {
 		a.pages[page+i] = 0
