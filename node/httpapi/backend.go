@@ -7,7 +7,7 @@ import (
 )
 
 // Backend is what the HTTP side needs of the node. All methods are safe for
-// concurrent use. Do, Drain and Handover may block until ctx ends; the others
+// concurrent use. Do, Drain, Remove and Handover may block until ctx ends; the others
 // answer from memory at once. Replies and slices belong to the caller.
 type Backend interface {
 	// Do executes a command as if a Redis client had sent it to this node, in the
@@ -26,6 +26,8 @@ type Backend interface {
 	// Drain moves all data off this node and leaves the cluster. Calling it again
 	// waits for the same drain.
 	Drain(ctx context.Context) error
+	// Remove takes a dead member out of the cluster and waits until its replicas are on others.
+	Remove(ctx context.Context, node string) error
 	// Handover gives this node's primaries to their replicas and keeps the data, as
 	// before a restart.
 	Handover(ctx context.Context) error

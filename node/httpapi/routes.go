@@ -50,6 +50,7 @@ func (s *Server) routes() []route {
 		{"/api/openapi.yaml", get(s.openAPI)},
 		{"/api/admin/drain", post(s.admin("drained", s.backend.Drain))},
 		{"/api/admin/handover", post(s.admin("handed over", s.backend.Handover))},
+		{"/api/admin/remove", post(s.remove)},
 		{cachePrefix, map[string]http.HandlerFunc{
 			http.MethodGet: s.getKey, http.MethodHead: s.getKey, http.MethodPut: s.putKey, http.MethodDelete: s.deleteKey,
 		}},
@@ -188,6 +189,16 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(openAPI)
 }
 
+// remove takes the member that ?node= names.
+func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
+	node := r.URL.Query().Get("node")
+	if node == "" {
+		fail(w, http.StatusBadRequest, "bad_request", "which node? want /api/admin/remove?node=ID")
+		return
+	}
+	s.admin("removed", func(ctx context.Context) error { return s.backend.Remove(ctx, node) })(w, r)
+}
+
 // admin guards do: it runs for callers on this machine, or with the secret.
 func (s *Server) admin(done string, do func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -200,7 +211,7 @@ func (s *Server) admin(done string, do func(context.Context) error) http.Handler
 		defer cancel()
 		// Moving the data of a node takes longer than any other answer may.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(adminTimeout + writeTimeout))
-		s.log.Info("admin request", "path", r.URL.Path, "peer", r.RemoteAddr)
+		s.log.Info("admin request", "path", r.URL.RequestURI(), "peer", r.RemoteAddr)
 		if err := do(ctx); err != nil {
 			s.log.Error("admin request failed", "path", r.URL.Path, "error", err)
 			fail(w, http.StatusInternalServerError, "failed", err.Error())

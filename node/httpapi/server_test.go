@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type fakeNode struct {
 	failure string // every command answers this error
 	reasons []string
 	drained int
+	removed []string
 	drain   func(context.Context) error
 	block   chan struct{} // when set, the one command that comes waits for it
 	entered chan struct{} // and closes this first
@@ -100,6 +102,12 @@ func (f *fakeNode) Topology() Topology {
 	return Topology{Epoch: 7, Slots: 16384, Groups: []Group{{Slots: [2]int{0, 63}, Primary: "n1"}}}
 }
 func (f *fakeNode) Stats() Stats { return Stats{Keys: int64(len(f.values)), CommandsTotal: 5} }
+func (f *fakeNode) Remove(_ context.Context, node string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.removed = append(f.removed, node)
+	return nil
+}
 func (f *fakeNode) Drain(ctx context.Context) error {
 	f.mu.Lock()
 	f.drained++
@@ -342,6 +350,15 @@ func TestAdminIsForThisMachineOrTheSecret(t *testing.T) {
 	open := newTestServer(t, newFake(), nil)
 	if w := (call{method: "POST", path: "/api/admin/handover", peer: far, header: map[string]string{"Authorization": "Bearer "}}).do(open); w.Code != 401 {
 		t.Errorf("an empty token without a secret: %d", w.Code)
+	}
+	if w := (call{method: "POST", path: "/api/admin/remove"}).do(s); w.Code != 400 || len(f.removed) != 0 {
+		t.Errorf("a removal of nobody: %d %s", w.Code, w.Body)
+	}
+	if w := (call{method: "POST", path: "/api/admin/remove?node=n%2F3", peer: far}).do(s); w.Code != 401 || len(f.removed) != 0 {
+		t.Errorf("a stranger removes: %d %s", w.Code, w.Body)
+	}
+	if w := (call{method: "POST", path: "/api/admin/remove?node=n%2F3"}).do(s); w.Code != 200 || !slices.Equal(f.removed, []string{"n/3"}) {
+		t.Errorf("removal: %d %s, of %q", w.Code, w.Body, f.removed)
 	}
 	f.drain = func(context.Context) error { return errors.New("2 groups have nowhere to go") }
 	if w := (call{method: "POST", path: "/api/admin/drain"}).do(s); w.Code != 500 || !strings.Contains(w.Body.String(), "nowhere to go") {

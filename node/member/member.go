@@ -99,6 +99,7 @@ const (
 	settledInterval  = 30 * time.Second
 	insistInterval   = 3 * time.Second
 	insistFor        = time.Minute
+	forgetWait       = 30 * time.Second // longer than gossip takes to find a failure
 	resolveTimeout   = 3 * time.Second
 	dialTimeout      = 4 * time.Second
 	leaveGrace       = time.Second
@@ -334,6 +335,34 @@ func (n *Node) Leave(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("leave gossip: %w", ctx.Err())
+	}
+}
+
+// Forget tells everybody that a node which failed has left for good, so that nobody goes on trying to reach it. It only
+// tidies the view of gossip, and waits until that has found the failure, for forgetWait at most: Serf takes a node that it
+// is told about before for one that is leaving, and would go on doing so if the node came back.
+func (n *Node) Forget(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, forgetWait)
+	defer cancel()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		members := n.serf.Members()
+		at := slices.IndexFunc(members, func(m serf.Member) bool { return m.Name == id })
+		switch {
+		case at < 0 || members[at].Status == serf.StatusLeft:
+			return nil
+		case members[at].Status == serf.StatusFailed:
+			if err := n.serf.RemoveFailedNode(id); err != nil {
+				return fmt.Errorf("forget %s: %w", id, err)
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("forget %s: it has not failed yet: %w", id, ctx.Err())
+		case <-look.C:
+		}
 	}
 }
 

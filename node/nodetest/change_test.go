@@ -3,6 +3,8 @@ package nodetest
 import (
 	"context"
 	"errors"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -174,6 +176,34 @@ func TestLeaderCanBeDrainedAndComeBack(t *testing.T) {
 	awaitShares(t, c, other, 4)
 	c.AwaitSettled(other, 3)
 	leader.Holds(keys)
+}
+
+func TestADeadNodeIsRemovedUnderLoadAndItsReplicasAreMadeAnew(t *testing.T) {
+	c := Start(t, 4, nil)
+	dead, others := c.Nodes()[3], c.Nodes()[:3:3]
+	keys := others[0].Fill("k", 2000)
+	l := c.Load(2, others...)
+	remove := "/api/admin/remove?node=" + url.QueryEscape(dead.ID)
+	if code, body, err := others[1].HTTP("POST", remove, nil); err != nil || code != 500 || !strings.Contains(string(body), "alive: drain it") {
+		t.Errorf("removal of a node that is alive: %d %s, %v", code, body, err)
+	}
+	dead.Stop()
+	dead.AwaitDown()
+	if code, body, err := others[1].HTTP("POST", remove, nil); err != nil || code != 200 {
+		t.Fatalf("removal: %d %s, %v", code, body, err)
+	}
+	c.AwaitSettled(others[0], 3)
+	l.Flow(20)
+	l.Check(others[2])
+	for _, n := range others {
+		n.Holds(keys)
+		n.AwaitKeys(len(keys) + l.Acked())
+	}
+	dead.Start()
+	dead.AwaitReady()
+	awaitShares(t, c, others[0], 4)
+	c.AwaitSettled(others[0], 3)
+	dead.Holds(keys)
 }
 
 func TestNodeWithAnEmptyDiskIsFedAndDoesNotVote(t *testing.T) {

@@ -160,6 +160,9 @@ func (b backend) Topology() httpapi.Topology {
 // Drain implements httpapi.Backend.
 func (b backend) Drain(ctx context.Context) error { return b.s.Drain(ctx) }
 
+// Remove implements httpapi.Backend.
+func (b backend) Remove(ctx context.Context, node string) error { return b.s.Remove(ctx, node) }
+
 // Handover implements httpapi.Backend.
 func (b backend) Handover(ctx context.Context) error { return b.s.topology.Handover(ctx, b.s.id()) }
 

@@ -438,4 +438,15 @@ func (s *Server) Drain(ctx context.Context) error {
 	return s.gossip.Leave(ctx)
 }
 
+// Remove takes a dead member out of the cluster, and out of the gossip, so that it is no longer waited for.
+func (s *Server) Remove(ctx context.Context, node string) error {
+	if err := s.topology.Remove(ctx, node); err != nil {
+		return err
+	}
+	if err := s.gossip.Forget(ctx, node); err != nil {
+		s.log.Warn("gossip keeps a removed node until it forgets it by itself", "peer", node, "error", err)
+	}
+	return nil
+}
+
 func newIncarnation() uint64 { return rand.Uint64() | 1 }

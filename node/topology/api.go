@@ -20,6 +20,10 @@ var (
 	ErrNotLeader = errors.New("topology: not the leader")
 	// ErrLastNode refuses to drain the only node that could hold the data.
 	ErrLastNode = errors.New("topology: the last node cannot be drained")
+	// ErrAlive refuses to remove a node that answers.
+	ErrAlive = errors.New("topology: the node is alive: drain it, which loses nothing and needs nobody's copy")
+	// ErrNeeded refuses to remove a node without which some group has no majority of its replicas.
+	ErrNeeded = errors.New("topology: there is no majority of the replicas without the node")
 	// ErrUnknownNode says that the id is not a member.
 	ErrUnknownNode = errors.New("topology: no such member")
 	// ErrClosed says that Close was called.

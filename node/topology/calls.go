@@ -19,6 +19,7 @@ const (
 	methodJoin     = Prefix + "join"
 	methodDrain    = Prefix + "drain"
 	methodHandover = Prefix + "handover"
+	methodRemove   = Prefix + "remove"
 )
 
 // Position is a place in a group's log, ordered by Term, then Seq.

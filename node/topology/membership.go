@@ -20,7 +20,7 @@ type nodeCall struct {
 	Node string `json:"node"`
 }
 
-// nodeAnswer answers drain and handover: how far the leader is.
+// nodeAnswer answers drain, handover and remove: how far the leader is.
 type nodeAnswer struct {
 	Done   bool   `json:"done"`
 	Left   int    `json:"left"`             // groups
@@ -32,6 +32,8 @@ const (
 	codeNotLeader = "not-leader"
 	codeUnknown   = "unknown-node"
 	codeLast      = "last-node"
+	codeAlive     = "alive"
+	codeNeeded    = "needed" // by as many groups as Left says
 )
 
 // Handle answers a call from node from whose method begins with Prefix.
@@ -54,7 +56,7 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 			return nil, err
 		}
 		return Encode(struct{}{}), nil
-	case methodDrain, methodHandover:
+	case methodDrain, methodHandover, methodRemove:
 		var c nodeCall
 		if err := Decode(payload, &c); err != nil {
 			return nil, err
@@ -182,8 +184,35 @@ func (t *Topology) leave(method, id string) (nodeAnswer, error) {
 		return nodeAnswer{Done: true}, nil
 	case method == methodDrain:
 		return t.drainStep(id)
+	case method == methodRemove:
+		return t.removeStep(st, id)
 	}
 	return t.handoverStep(id)
+}
+
+// removeStep drains a member that is down. Groups that could not go on without it would keep it for ever, so it is not
+// touched while there are any.
+func (t *Topology) removeStep(st *State, id string) (nodeAnswer, error) {
+	if st.Members[id].Status == Up {
+		if !t.down(id) {
+			return nodeAnswer{Code: codeAlive}, nil
+		}
+		if n := t.needing(st, id); n > 0 {
+			return nodeAnswer{Code: codeNeeded, Left: n}, nil
+		}
+	}
+	return t.drainStep(id)
+}
+
+// needing counts the groups of id that have no live majority.
+func (t *Topology) needing(st *State, id string) (n int) {
+	live := func(r string) bool { return r != id && !t.down(r) }
+	for i := range st.Groups {
+		if g := &st.Groups[i]; g.Holds(id) && (!majority(g.Replicas, live) || g.Next != nil && !majority(g.Next, live)) {
+			n++
+		}
+	}
+	return n
 }
 
 func (t *Topology) drainStep(id string) (nodeAnswer, error) {
@@ -263,6 +292,16 @@ func (t *Topology) Drain(ctx context.Context, node string) error {
 	return nil
 }
 
+// Remove takes a member that is down, and is not expected to come back, out of the cluster: its replicas are made anew
+// on others from the copies that are left. It waits as Drain does. A process of that node that comes back all the same
+// joins as a new member. ErrAlive, ErrNeeded, ErrLastNode, ErrUnknownNode, ErrNoLeader; nothing was changed then.
+func (t *Topology) Remove(ctx context.Context, node string) error {
+	if err := t.wish(ctx, methodRemove, node); err != nil {
+		return fmt.Errorf("remove %s: %w", node, err)
+	}
+	return nil
+}
+
 // Handover moves the primaries of a member that is about to stop to other replicas; it keeps its placement. Groups
 // without another live replica stay. If the member leads the Raft group, the leadership is handed over too. The member
 // gets primaries again when its process has been replaced, not before.
@@ -292,6 +331,10 @@ func (t *Topology) wish(ctx context.Context, method, node string) error {
 				return ErrUnknownNode
 			case ans.Code == codeLast:
 				return ErrLastNode
+			case ans.Code == codeAlive:
+				return ErrAlive
+			case ans.Code == codeNeeded:
+				return fmt.Errorf("%w in %d groups: start more of the nodes that hold them", ErrNeeded, ans.Left)
 			}
 		}
 		select {

@@ -37,7 +37,7 @@ func (p *program) backup(ctx context.Context, args []string) error {
 	r := p.redisFlags(f)
 	force := f.Bool("force", false, "replace FILE if it exists")
 	asJSON := f.Bool("json", false, "print JSON")
-	file, err := oneFile(f, args)
+	file, err := oneArgument(f, args, "FILE")
 	if err != nil {
 		return err
 	}
@@ -291,8 +291,8 @@ func (b *backup) patient(words ...string) (reply, error) {
 	}
 }
 
-// oneFile parses flags on either side of the one file name.
-func oneFile(f *flag.FlagSet, args []string) (string, error) {
+// oneArgument parses flags on either side of the one file name.
+func oneArgument(f *flag.FlagSet, args []string, what string) (string, error) {
 	var files []string
 	for rest := args; ; rest = f.Args()[1:] {
 		if err := f.Parse(rest); err != nil {
@@ -307,7 +307,7 @@ func oneFile(f *flag.FlagSet, args []string) (string, error) {
 		files = append(files, f.Arg(0))
 	}
 	if len(files) != 1 || files[0] == "" {
-		return "", usagef("want: %s FILE", f.Name())
+		return "", usagef("want: %s %s", f.Name(), what)
 	}
 	return files[0], nil
 }

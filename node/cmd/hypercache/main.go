@@ -55,6 +55,7 @@ func commands() []command {
 		{"members", "[flags]", "list the nodes of the cluster", (*program).members},
 		{"status", "[flags]", "tell how a node is; exit code 1 unless it is ready", (*program).status},
 		{"drain", "[flags]", "move all data off a node and leave the cluster", (*program).drain},
+		{"remove", "NODE [flags]", "take a dead node out of the cluster; ask any other node", (*program).remove},
 		{"backup", "FILE [flags]", "save all keys of the cluster to an RDB file", (*program).backup},
 		{"restore", "FILE [flags]", "write the keys of an RDB file, an append-only file or an appendonlydir to the cluster", (*program).restore},
 		{"config", "check FILE", "name everything that is wrong with a configuration file", (*program).config},

@@ -163,7 +163,7 @@ func answers(t *testing.T, bodies map[string]any) (addr string, requests func() 
 	var seen []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		seen = append(seen, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
+		seen = append(seen, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Authorization")))
 		mu.Unlock()
 		body, ok := bodies[r.URL.Path]
 		if !ok {
@@ -186,6 +186,7 @@ func TestMembersStatusAndDrain(t *testing.T) {
 		"/api/status":          &st,
 		"/api/cluster/members": map[string]any{"members": []httpapi.Member{{ID: "n2", Status: "failed", Leader: true, Roles: httpapi.Roles{Primary: 85}}, {ID: "n1", Status: "alive", State: "up", Zone: "z1", RESPAddr: "10.0.1.4:8080"}}},
 		"/api/admin/drain":     map[string]string{"status": "drained"},
+		"/api/admin/remove":    map[string]string{"status": "removed"},
 	}
 	addr, requests := answers(t, bodies)
 	host, port, _ := net.SplitHostPort(addr)
@@ -215,6 +216,15 @@ func TestMembersStatusAndDrain(t *testing.T) {
 	}
 	if seen := requests(); seen[len(seen)-1] != "POST /api/admin/drain Bearer 0123456789abcdef" {
 		t.Errorf("drain asked %s", seen[len(seen)-1])
+	}
+	if r := f.run("remove", "n/3", "--addr", addr); r.code != 0 || !strings.Contains(r.out, "n/3 is no member any more") {
+		t.Errorf("remove: %+v", r)
+	}
+	if seen := requests(); seen[len(seen)-1] != "POST /api/admin/remove?node=n%2F3" {
+		t.Errorf("remove asked %q", seen[len(seen)-1])
+	}
+	if r := f.run("remove", "--addr", addr); r.code != 2 || !strings.Contains(r.errOut, "remove NODE") {
+		t.Errorf("a removal of nobody: %+v", r)
 	}
 	delete(bodies, "/api/admin/drain")
 	if r := f.run("drain"); r.code != 1 || !strings.Contains(r.errOut, "not from there") {

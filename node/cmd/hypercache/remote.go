@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ import (
 
 const maxAnswerBytes = 16 << 20
 
-// target is the node that members, status and drain talk to.
+// target is the node that members, status, drain and remove talk to.
 type target struct {
 	base    string // like "http://127.0.0.1:9080"
 	client  *http.Client
@@ -225,5 +226,30 @@ func (p *program) drain(ctx context.Context, args []string) error {
 		return p.printRaw(body)
 	}
 	_, err = fmt.Fprintln(p.stdout, "drained: the node holds no data and has left the cluster; it can be stopped")
+	return err
+}
+
+func (p *program) remove(ctx context.Context, args []string) error {
+	f := p.flags("remove", "NODE [flags]")
+	r := p.remoteFlags(f, 30*time.Minute)
+	node, err := oneArgument(f, args, "NODE")
+	if err != nil {
+		return err
+	}
+	t, err := r.target()
+	if err != nil {
+		return err
+	}
+	if !r.json {
+		_, _ = fmt.Fprintf(p.stderr, "removing %s; this takes as long as copying what it held\n", node)
+	}
+	body, err := t.call(ctx, http.MethodPost, "/api/admin/remove?node="+url.QueryEscape(node))
+	if err != nil {
+		return err
+	}
+	if r.json {
+		return p.printRaw(body)
+	}
+	_, err = fmt.Fprintf(p.stdout, "removed: %s is no member any more, and others hold what it held\n", node)
 	return err
 }

@@ -59,7 +59,7 @@ func (p *program) restore(ctx context.Context, args []string) error {
 	dry := f.Bool("dry-run", false, "only check the file and say what it holds")
 	db := f.Uint64("db", 0, "the `database` of the file whose keys are restored")
 	asJSON := f.Bool("json", false, "print JSON")
-	file, err := oneFile(f, args)
+	file, err := oneArgument(f, args, "FILE")
 	if err != nil {
 		return err
 	}
