@@ -156,6 +156,8 @@ type Options struct {
 	RF     int
 	Timing Timing
 	Logger *slog.Logger // nil: nothing is logged
+
+	wrapLog func(raft.LogStore) raft.LogStore // tests put faults into the log with it
 }
 
 // Progress is what /ready needs to know about one node.

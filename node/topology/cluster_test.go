@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +37,7 @@ type fabric struct {
 // fakeDisk is what survives a restart.
 type fakeDisk struct {
 	dir    string
+	full   atomic.Bool // Raft's log can't be written
 	groups [ring.Groups]fakeReplica
 }
 
@@ -110,8 +113,10 @@ func (f *fabric) start(id string, expect int) *fakeNode {
 	f.mu.Lock()
 	f.nodes[id] = n
 	f.mu.Unlock()
+	wrap := func(s raft.LogStore) raft.LogStore { return &faultyLog{LogStore: s, full: &disk.full} }
 	top, err := Open(Options{
-		NodeID: id, DataDir: disk.dir, Stream: tcpStream{l}, Network: n, BootstrapExpect: expect, RF: 3, Timing: testTiming(),
+		wrapLog: wrap,
+		NodeID:  id, DataDir: disk.dir, Stream: tcpStream{l}, Network: n, BootstrapExpect: expect, RF: 3, Timing: testTiming(),
 		Self: Member{Zone: "z" + id[len(id)-1:]}, Logger: log,
 	})
 	if err != nil {
@@ -205,7 +210,7 @@ func (n *fakeNode) status(c StatusCall) StatusAnswer {
 	st := n.top.State()
 	n.f.mu.Lock()
 	defer n.f.mu.Unlock()
-	a := StatusAnswer{Run: n.top.Run()}
+	a := StatusAnswer{Run: n.top.Run(), Epoch: n.top.State().Epoch}
 	for _, i := range c.Groups {
 		g := &st.Groups[i]
 		s := GroupStatus{Group: i, Epoch: g.Epoch, Term: g.Term}
@@ -611,6 +616,41 @@ func TestADeadMemberIsRemovedAndItsReplicasAreMadeAnew(t *testing.T) {
 	f.meet(ids...)
 	f.eventually("the removed node comes back as a new member", func() bool { return f.settled("n1", 3, ids...) })
 	f.checkNothingLost(f.node("n1").top.State())
+}
+
+// faultyLog is Raft's log on a disk that may be full.
+type faultyLog struct {
+	raft.LogStore
+	full *atomic.Bool
+}
+
+func (l *faultyLog) StoreLogs(logs []*raft.Log) error {
+	if l.full.Load() {
+		return syscall.ENOSPC
+	}
+	return l.LogStore.StoreLogs(logs)
+}
+
+func (l *faultyLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+
+func TestAMemberThatCouldNotWriteRaftsLogHearsOfEverythingAfterwards(t *testing.T) {
+	f := newFabric(t)
+	ids := f.three()
+	f.writeAll("n1")
+	leader := f.leader()
+	sick := ids[0]
+	if sick == leader {
+		sick = ids[1]
+	}
+	f.disks[sick].full.Store(true)
+	before := f.node(leader).top.State().Epoch
+	f.start("n4", 3)
+	ids = append(ids, "n4")
+	f.meet(ids...)
+	f.eventually("much has changed", func() bool { return f.node(leader).top.State().Epoch > before+20 })
+	f.disks[sick].full.Store(false)
+	f.eventually("four nodes share", func() bool { return f.settled(sick, 3, ids...) })
+	f.checkNothingLost(f.node(sick).top.State())
 }
 
 func TestALoneNodeGrowsToThreeReplicas(t *testing.T) {

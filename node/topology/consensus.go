@@ -14,6 +14,9 @@ import (
 // snapshotEvery is the number of log entries between snapshots; the whole state is tens of kilobytes.
 const snapshotEvery = 512
 
+// reserved is how many bytes of disk Raft's log keeps for itself. Snapshots bound it well below.
+const reserved = 16 << 20
+
 // consensus is the Raft group's local part: stores, transport and the library's goroutines.
 type consensus struct {
 	raft      *raft.Raft
@@ -30,14 +33,19 @@ func openConsensus(o *Options, f *fsm, addressOf func(id string) (string, bool))
 	c := &consensus{notify: make(chan bool, 16)}
 	c.transport = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addresses(addressOf), Logger: log, Stream: o.Stream, MaxPool: 2, Timeout: 2 * time.Second,
+		// No pipelining: in raft v1.8.0 a follower that refuses one message, as with a full disk, can leave the leader's
+		// sender to it waiting for ever (pipelineDecode has returned, netPipeline.AppendEntries waits for room).
+		MaxRPCsInFlight: 1,
 	}))
 	var err error
-	c.store, err = raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(o.DataDir, "raft.db"), BoltOptions: &bbolt.Options{Timeout: time.Second},
-	})
+	file := filepath.Join(o.DataDir, "raft.db")
+	c.store, err = raftboltdb.New(raftboltdb.Options{Path: file, BoltOptions: &bbolt.Options{Timeout: time.Second}})
 	if err != nil {
 		_ = c.transport.Close()
 		return nil, fmt.Errorf("open raft store: %w", err)
+	}
+	if err := reserve(file, reserved); err != nil {
+		o.Logger.Warn("no space is reserved for the topology's log: a full disk would stop it", "file", file, "error", err)
 	}
 	if err := c.start(o, f, log); err != nil {
 		_ = c.transport.Close()
@@ -66,7 +74,11 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	conf.NoLegacyTelemetry = true
 	conf.NotifyCh, conf.Logger = c.notify, log
 	// Raft looks at the last entry for every message, also when nothing happens: without the cache, on disk.
-	logs, err := raft.NewLogCache(snapshotEvery, c.store)
+	var store raft.LogStore = c.store
+	if o.wrapLog != nil {
+		store = o.wrapLog(store)
+	}
+	logs, err := raft.NewLogCache(snapshotEvery, store)
 	if err != nil {
 		return fmt.Errorf("open raft log: %w", err)
 	}

@@ -16,6 +16,7 @@ type view struct {
 	down    map[string]bool
 	since   map[string]time.Time // node: when down last changed
 	status  map[string]nodeStatus
+	settled uint64 // the state's epoch of a second ago: who does not have it yet is behind
 	groups  *[ring.Groups]groupView
 	target  []ring.Placement  // nil: membership is not settled yet
 	servers map[string]server // Raft's configuration
@@ -25,6 +26,7 @@ type view struct {
 type nodeStatus struct {
 	asked  time.Time
 	run    string
+	epoch  uint64 // of the state that it has
 	digest uint64 // of groups
 	groups map[uint16]GroupStatus
 }
@@ -251,23 +253,31 @@ func (p *groupPlanner) target(i uint16) []string {
 	return p.v.target[i].Replicas
 }
 
-// heir picks who should follow the primary: live, staying, and following closely if gs says who does. "": nobody.
-func (p *groupPlanner) heir(g *Group, gs *GroupStatus) string {
+// heir picks who should follow the primary: live, staying, and following closely if gs says who does; one that is behind
+// only if there is no other. "": nobody.
+func (p *groupPlanner) heir(g *Group, gs *GroupStatus) (heir string) {
 	from := g.Replicas
 	if g.Next != nil {
 		from = g.Next
 	}
 	for _, id := range from {
 		m := p.st.Members[id]
-		if id == g.Primary || p.v.down[id] || m.leaving() || m.Status != Up {
+		if id == g.Primary || p.v.down[id] || m.leaving() || m.Status != Up || gs != nil && !caughtUp(*gs, id) {
 			continue
 		}
-		if gs == nil || caughtUp(*gs, id) {
+		if !p.behind(id) {
 			return id
 		}
+		if heir == "" {
+			heir = id
+		}
 	}
-	return ""
+	return heir
 }
+
+// behind reports whether a node answers but does not hear of changes to the topology, as with a disk that is full: it would
+// not learn that it has been elected.
+func (p *groupPlanner) behind(id string) bool { return p.v.status[id].epoch < p.v.settled }
 
 func caughtUp(gs GroupStatus, id string) bool {
 	return slices.ContainsFunc(gs.Peers, func(p PeerStatus) bool { return p.ID == id && p.CaughtUp })
@@ -387,7 +397,7 @@ func (p *groupPlanner) begin(i uint16, g *Group, target []string, gs GroupStatus
 func (p *groupPlanner) giveBack(i uint16, g *Group, gs GroupStatus, fresh bool) {
 	to := g.Replicas[0]
 	m := p.st.Members[to]
-	if to == g.Primary || p.returns <= 0 || !fresh || !caughtUp(gs, to) || p.v.down[to] || m.leaving() || m.Status != Up ||
+	if to == g.Primary || p.returns <= 0 || !fresh || !caughtUp(gs, to) || p.v.down[to] || p.behind(to) || m.leaving() || m.Status != Up ||
 		p.v.now.Sub(p.v.since[to]) < p.v.timing.PrimaryReturn {
 		return
 	}

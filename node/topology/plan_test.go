@@ -140,6 +140,24 @@ func TestPlan(t *testing.T) {
 			only(st, v, Group{Primary: "b", Replicas: []string{"a", "b", "c"}})
 			v.since["a"] = v.now.Add(-time.Second)
 		}, nil},
+		{"the preferred primary is back and does not hear of changes", func(st *State, v *view) {
+			only(st, v, Group{Primary: "b", Replicas: []string{"a", "b", "c"}})
+			v.settled = 10
+			for _, id := range []string{"b", "c"} {
+				ns := v.status[id]
+				ns.epoch = 10
+				v.status[id] = ns
+			}
+		}, nil},
+		{"leaving, and the first in line does not hear of changes", func(st *State, v *view) {
+			m := st.Members["a"]
+			m.Leaving = m.Run
+			st.Members["a"] = m
+			v.settled = 10
+			ns := v.status["c"]
+			ns.epoch = 11
+			v.status["c"] = ns
+		}, []string{"elect leaving handover=true prefer=c"}},
 		{"move: begin with a learner", func(st *State, v *view) { addMember(st, v, "d"); target(v, "a", "b", "d") },
 			[]string{"set term=3 primary=a replicas=[a b c] next=[] learner=d"}},
 		{"move: the new one is down", func(st *State, v *view) {

@@ -34,10 +34,18 @@ type reign struct {
 	warned    map[string]string // node: what was last said about it
 	server    bool              // a Raft configuration change is under way
 	transfer  time.Time         // when leadership was last offered
+	mark      epochMark         // renewed each second
+	settled   uint64            // the epoch of the mark before: everybody should have it
 	target    []ring.Placement
 	targetKey string    // what target was computed for
 	wantKey   string    // what it should be computed for
 	wantSince time.Time // since when
+}
+
+// epochMark says which epoch was the newest at some time.
+type epochMark struct {
+	epoch uint64
+	at    time.Time
 }
 
 // errand is a recurring call to one node.
@@ -109,7 +117,7 @@ func (r *reign) step() {
 	r.retarget(st, servers, now)
 	r.execute(plan(st, &view{
 		self: r.t.o.NodeID, now: now, expect: r.t.o.BootstrapExpect, timing: r.t.o.Timing,
-		down: r.down, since: r.since, status: r.status, groups: &r.groups, target: r.target, servers: servers,
+		down: r.down, since: r.since, status: r.status, settled: r.settled, groups: &r.groups, target: r.target, servers: servers,
 	}))
 }
 
@@ -165,6 +173,9 @@ func (r *reign) observe(st *State, now time.Time) {
 		}
 	}
 	r.epoch = st.Epoch
+	if now.Sub(r.mark.at) >= time.Second {
+		r.settled, r.mark = r.mark.epoch, epochMark{st.Epoch, now}
+	}
 }
 
 // retarget recomputes where everything belongs once membership has been unchanged for a while. Until it changes again
@@ -258,7 +269,7 @@ func (r *reign) poll(st *State, now time.Time) {
 }
 
 func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
-	ns := nodeStatus{asked: asked, run: ans.Run, digest: ans.Digest}
+	ns := nodeStatus{asked: asked, run: ans.Run, epoch: ans.Epoch, digest: ans.Digest}
 	st := r.t.State()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -239,14 +239,27 @@ func diskFull(ctx context.Context, l *lab, rng *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	block := make([]byte, 1<<20)
-	for err == nil {
-		_, err = f.Write(block)
-	}
-	if cerr := f.Close(); !errors.Is(err, syscall.ENOSPC) {
-		return errors.Join(err, cerr)
+	if err := errors.Join(fill(f), f.Close()); err != nil {
+		return err
 	}
 	return pause(ctx, hold)
+}
+
+// fill reserves all space that the file system of f has left. It writes nothing: half a gigabyte written at once would stall
+// the fsyncs of all nodes, whose file systems share a disk here, and hide what the full one does.
+func fill(f *os.File) error {
+	var at int64
+	for size := int64(1 << 30); size >= 4096; {
+		switch err := syscall.Fallocate(int(f.Fd()), 0, at, size); {
+		case err == nil:
+			at += size
+		case errors.Is(err, syscall.ENOSPC):
+			size /= 2
+		case !errors.Is(err, syscall.EINTR):
+			return fmt.Errorf("fill %s: %w", f.Name(), err)
+		}
+	}
+	return nil
 }
 
 // rejoined has a node drained, which gives its data to the others and leaves the cluster; then it joins again, empty.

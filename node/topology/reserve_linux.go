@@ -1,0 +1,29 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserve takes disk space for the first size bytes of a file without changing its length. Raft cannot do without writing
+// its term and its log: it panics where it can't, so a disk that clients have filled must not be full for it. File systems
+// that can't do that are left alone.
+func reserve(name string, size int64) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("reserve space: %w", err)
+	}
+	defer func() { _ = f.Close() }() // nothing was written
+	for {
+		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		switch {
+		case err == nil, errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return nil
+		case !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("reserve %d bytes for %s: %w", size, name, err)
+		}
+	}
+}
