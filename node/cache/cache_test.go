@@ -555,6 +555,31 @@ func TestDiskFull(t *testing.T) {
 	eventually(t, "writes go again", func() bool { return k.do("SET a 4") == "OK" })
 }
 
+// The write that meets the full disk was executed: whoever asked by HTTP must not hear that it was refused.
+func TestTheWriteThatMeetsAFullDiskIsNotRefused(t *testing.T) {
+	c := start(t, 1, setup{disk: true})
+	c.alone()
+	x := c.nodes[0]
+	x.j.set(journal.ErrDiskFull, nil)
+	do := func(args ...string) string {
+		var list [][]byte
+		for _, a := range args {
+			list = append(list, []byte(a))
+		}
+		raw, err := x.Do(t.Context(), list...)
+		return fmt.Sprint(string(raw), err)
+	}
+	if got := do("SET", "a", "1"); got != "-"+errUnknown+"\r\n<nil>" {
+		t.Errorf("the write that met the full disk: %q", got)
+	}
+	if got := do("GET", "a"); got != "$1\r\n1\r\n<nil>" {
+		t.Errorf("reading it: %q", got)
+	}
+	if got := do("SET", "a", "2"); got != "-"+errDiskFull+"\r\n<nil>" {
+		t.Errorf("the next one: %q", got)
+	}
+}
+
 // No answer leaves to another node before the journal has the write, whoever flushes the stream.
 func TestForwardedWritesAreAnsweredOnceWritten(t *testing.T) {
 	c := start(t, 2, setup{disk: true})

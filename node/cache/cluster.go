@@ -309,12 +309,16 @@ func (c *Cache) Do(ctx context.Context, args ...[]byte) ([]byte, error) {
 		c.giveRound(r)
 		return nil, ErrScope
 	}
-	if err := c.finishDo(r); err != nil {
-		return nil, err
-	}
-	if direct {
+	err := c.finishDo(r)
+	switch {
+	case direct && err == nil:
 		return w.Buf, nil
+	case direct && spec.Write: // it was executed, and what the journal could not take now it may take later
+		return []byte("-" + errUnknown + "\r\n"), nil
+	case direct:
+		return []byte("-" + errNoAnswer + "\r\n"), nil
 	}
+	// A reply that is held comes all the same: other replicas may have the write.
 	select {
 	case raw := <-answer:
 		return raw, nil
