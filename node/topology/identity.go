@@ -13,6 +13,8 @@ import (
 type identity struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id,omitempty"`
+	// Recovery names a recovery of the topology that was begun and has not ended: the directory may hold half of it.
+	Recovery string `json:"recovery,omitempty"`
 }
 
 const identityFile = "identity.json"

@@ -70,6 +70,9 @@ func Open(o Options) (*Topology, error) {
 	if id.NodeID != "" && id.NodeID != o.NodeID {
 		return nil, fmt.Errorf("open topology: %s belongs to node %q, not to %q", o.DataDir, id.NodeID, o.NodeID)
 	}
+	if id.Recovery != "" {
+		return nil, fmt.Errorf("open topology: a recovery of %s was begun and has not ended (%s): run `hypercache recover apply` with its plan again", o.DataDir, id.Recovery)
+	}
 	id.NodeID = o.NodeID
 	t := &Topology{
 		o: o, log: o.Logger, identity: id, discovered: map[string]Member{},
