@@ -20,6 +20,9 @@ const (
 	snapshotsName = "snapshots"
 )
 
+// ErrInUse says that the directory belongs to a node that runs.
+var ErrInUse = errors.New("is in use by a running node")
+
 // Remains is what a stopped node's topology directory holds.
 type Remains struct {
 	NodeID    string // "": there is no identity file
@@ -101,7 +104,7 @@ func (r *Remains) readLog(dir string, f *fsm) error {
 	}
 	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{ReadOnly: true, Timeout: time.Second}})
 	if errors.Is(err, bbolt.ErrTimeout) {
-		return fmt.Errorf("%s is in use by a running node", path)
+		return fmt.Errorf("%s %w", path, ErrInUse)
 	}
 	if err != nil {
 		return fmt.Errorf("read raft log: %w", err)
