@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,4 +112,96 @@ func TestTheTopologyIsRecoveredWithEveryAcknowledgedWrite(t *testing.T) {
 			load.Check(nodes[0])
 		})
 	}
+}
+
+// TestANodeThatWasLeftOutIsRefusedWithItsOldState recovers two of three nodes, one of them with an empty disk, and then starts
+// the third one with all it had.
+func TestANodeThatWasLeftOutIsRefusedWithItsOldState(t *testing.T) {
+	c := Start(t, 3, nil)
+	nodes := c.Nodes()
+	keys := nodes[0].Fill("k", 500)
+	c.StopAll()
+	left := nodes[2]
+	nodes[0].loseTopology()
+	nodes[1].Wipe()
+
+	list := []*recovery.Inspection{nodes[0].inspect(), nodes[1].inspect()}
+	if _, _, err := recovery.NewPlan(list, recovery.Choices{ClusterID: "recovered", Now: time.Now()}); !errors.As(err, new(*recovery.LossError)) {
+		t.Fatalf("one copy of three is enough without a word: %v", err)
+	}
+	plan := recoverTopology(t, true, nodes[:2]...)
+	if len(plan.Accepted) == 0 {
+		t.Error("the plan does not say what was accepted")
+	}
+	nodes[0].Holds(keys) // the stop was clean, so the one copy has everything
+	c.AwaitSettled(nodes[0], 2)
+
+	if _, err := recovery.Apply(left.Config, plan, nil); err == nil || !strings.Contains(err.Error(), "not in the plan") {
+		t.Errorf("apply on a node that is not in the plan: %v", err)
+	}
+	untouched := left.inspect()
+	here, there := &Log{}, &Log{}
+	nodes[0].Stop()
+	nodes[0].Log, left.Log = here, there
+	nodes[0].Start()
+	left.Start()
+	for _, l := range []*Log{here, there} {
+		Await(t, func() bool { return l.Count("another cluster") > 0 }, func() string { return "nothing about the other cluster in the log:\n" + l.String() })
+	}
+	nodes[0].AwaitReady()
+	more := nodes[0].Fill("more", 500)
+	if ok, why := left.srv.Ready(); ok {
+		t.Errorf("the node that was left out serves: %v", why)
+	}
+	if Share(nodes[0].Topology(), left.ID) > 0 {
+		t.Error("the node that was left out holds data of the new cluster")
+	}
+	left.Stop()
+	now := left.inspect()
+	for i := range now.Groups {
+		if now.Groups[i].Seq != untouched.Groups[i].Seq || now.Groups[i].Keys != untouched.Groups[i].Keys || now.Groups[i].Term != untouched.Groups[i].Term {
+			t.Fatalf("group %d of the node that was left out changed from %+v to %+v", i, untouched.Groups[i], now.Groups[i])
+		}
+	}
+	nodes[1].Holds(keys)
+	nodes[1].Holds(more)
+
+	left.Wipe() // and with an empty directory it is welcome
+	left.Start()
+	c.AwaitReady()
+	c.AwaitSettled(nodes[0], 3)
+	left.Holds(keys)
+}
+
+// TestADiskIsLostBesideTheTopology loses Raft's files of all nodes, and one node's journal too.
+func TestADiskIsLostBesideTheTopology(t *testing.T) {
+	for _, n := range []int{3, 5} {
+		c := Start(t, n, nil)
+		nodes := c.Nodes()
+		load := c.Load(1, nodes...)
+		load.Flow(50)
+		load.Stop()
+		c.StopAll()
+		for _, n := range nodes {
+			n.loseTopology()
+		}
+		nodes[1].Wipe()
+		recoverTopology(t, false, nodes...)
+		load.Check(nodes[1])
+		c.AwaitSettled(nodes[0], 3)
+		load.Check(nodes[1])
+	}
+}
+
+// TestALoneNodeIsRecovered has nobody else who could know more.
+func TestALoneNodeIsRecovered(t *testing.T) {
+	c := Start(t, 1, nil)
+	n := c.Nodes()[0]
+	keys := n.Fill("k", 300)
+	c.StopAll()
+	if err := os.Remove(filepath.Join(n.Config.Persistence.DataDir, "topology", "raft.db")); err != nil {
+		t.Fatal(err)
+	}
+	recoverTopology(t, true, n)
+	n.Holds(keys)
 }

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -28,7 +29,10 @@ var ErrSecret = errors.New("the other side does not have this cluster's secret")
 
 var (
 	errClass = errors.New("unknown class of traffic: is that node of another version?")
-	errTwin  = errors.New("another node has this node's id")
+	// ErrCluster is returned by a handshake of nodes that belong to different clusters, or to the same one before and after
+	// its topology was recovered.
+	ErrCluster = errors.New("the other node belongs to another cluster")
+	errTwin    = errors.New("another node has this node's id")
 )
 
 // Identity is what a node says about itself in a handshake.
@@ -37,7 +41,29 @@ type Identity struct {
 	NodeID string
 	// Incarnation is drawn anew at every process start, so that a restart is told from a lost connection.
 	Incarnation uint64
+
+	cluster clusterTag
 }
+
+// clusterTag stands for a cluster's id in a handshake. Zero: the node belongs to no cluster yet, or says nothing about it.
+type clusterTag [8]byte
+
+func tagOf(cluster string) (t clusterTag) {
+	if cluster != "" {
+		h := sha256.Sum256([]byte(cluster))
+		copy(t[:], h[:])
+	}
+	return t
+}
+
+// foreign reports whether two nodes belong to different clusters.
+func (t clusterTag) foreign(u clusterTag) bool {
+	return t != u && t != clusterTag{} && u != clusterTag{}
+}
+
+// taggedNonce begins a nonce that carries a tag. Nodes from before the tag read all of it as random, and sixteen random
+// bytes are enough to make a challenge that was never there before.
+const taggedNonce = "HC-clust"
 
 type hello struct {
 	class Class
@@ -66,6 +92,9 @@ func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Ident
 	}
 	if err := checkMAC(c, secret, "listener", mine, theirs); err != nil {
 		return Identity{}, err
+	}
+	if self.cluster.foreign(theirs.id.cluster) {
+		return Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrCluster)
 	}
 	if _, err := c.Write(mac(secret, "dialer", mine, theirs)); err != nil {
 		return Identity{}, fmt.Errorf("peer handshake: send proof: %w", err)
@@ -96,6 +125,9 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 	if theirs.id.NodeID == self.NodeID && theirs.id.Incarnation != self.Incarnation {
 		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", self.NodeID, errTwin)
 	}
+	if self.cluster.foreign(theirs.id.cluster) {
+		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrCluster)
+	}
 	if _, err := c.Write([]byte{1}); err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: confirm: %w", err)
 	}
@@ -105,6 +137,9 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 func newHello(class Class, id Identity) hello {
 	h := hello{class: class, id: id}
 	_, _ = rand.Read(h.nonce[:]) // never fails: crypto/rand aborts the process instead
+	if id.cluster != (clusterTag{}) {
+		copy(h.nonce[copy(h.nonce[:], taggedNonce):], id.cluster[:])
+	}
 	return h
 }
 
@@ -130,6 +165,9 @@ func readHello(r io.Reader) (hello, error) {
 	h.id.NodeID = string(rest[:n])
 	h.id.Incarnation = binary.BigEndian.Uint64(rest[n:])
 	copy(h.nonce[:], rest[n+8:])
+	if tag, ok := bytes.CutPrefix(h.nonce[:], []byte(taggedNonce)); ok {
+		copy(h.id.cluster[:], tag)
+	}
 	return h, nil
 }
 

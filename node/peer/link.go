@@ -105,6 +105,9 @@ func (l *link) noteFailure(err error, refusals *int) {
 		if errors.Is(err, ErrSecret) && l.net.news("to "+l.id) {
 			l.net.log.Warn("cannot join: cluster secrets differ", "node", l.id, "address", l.addr)
 		}
+		if errors.Is(err, ErrCluster) && l.net.news("to "+l.id) {
+			l.net.log.Warn("a node belongs to another cluster: nothing is exchanged with it", "peer", l.id, "address", l.addr)
+		}
 		return
 	}
 	*refusals++

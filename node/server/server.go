@@ -170,9 +170,14 @@ func (s *Server) openPeers() error {
 		_ = ln.Close()
 		return err
 	}
+	cluster, err := topology.ClusterOf(s.topologyDir())
+	if err != nil {
+		_ = ln.Close()
+		return err
+	}
 	s.net = peer.New(ln, s.handler(), peer.Options{
 		Self:   peer.Identity{NodeID: s.id(), Incarnation: s.restored.incarnation},
-		Secret: s.secret, Server: server, Client: client,
+		Secret: s.secret, Cluster: cluster, Server: server, Client: client,
 		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Logger: s.log,
 	})
 	return nil
@@ -208,10 +213,9 @@ func (s *Server) openClients(loops int) error {
 }
 
 func (s *Server) openCluster() error {
-	dir := filepath.Join(s.cfg.Persistence.DataDir, "topology")
 	var err error
 	s.topology, err = topology.Open(topology.Options{
-		NodeID: s.id(), DataDir: dir,
+		NodeID: s.id(), DataDir: s.topologyDir(), Bound: s.net.SetCluster,
 		Self: topology.Member{
 			Addr: s.advertised(s.cfg.Network.RPCPort), Zone: s.cfg.Cluster.Zone,
 			RESPAddr: s.advertised(s.cfg.Network.RESPPort), HTTPAddr: s.advertised(s.cfg.Network.HTTPPort),
@@ -249,6 +253,8 @@ func (s *Server) openCluster() error {
 	s.gossip.OnChange(s.membersChanged)
 	return nil
 }
+
+func (s *Server) topologyDir() string { return filepath.Join(s.cfg.Persistence.DataDir, "topology") }
 
 func (s *Server) advertised(port int) string { return s.cfg.Network.Advertised(port) }
 

@@ -145,6 +145,8 @@ type Options struct {
 	// Resolve returns the current address of a node. nil, or false: the address in the state.
 	Resolve func(id string) (addr string, ok bool)
 	Network Network
+	// Bound, unless nil, is told once when the node becomes part of a cluster. It must not block.
+	Bound func(cluster string)
 	// BootstrapExpect is how many nodes found a new cluster together. 0 and 1: this node alone, at once. Less than 0:
 	// never found one, wait to be taken into one. It counts only on a node without Raft state.
 	BootstrapExpect int

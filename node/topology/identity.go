@@ -68,20 +68,35 @@ var errOtherCluster = errors.New("this node belongs to another cluster")
 
 // bind makes this node part of cluster, for good.
 func (t *Topology) bind(cluster string) error {
+	changed, err := t.bindIdentity(cluster)
+	if changed && t.o.Bound != nil {
+		t.o.Bound(cluster)
+	}
+	return err
+}
+
+func (t *Topology) bindIdentity(cluster string) (changed bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.identity.ClusterID == cluster {
-		return nil
+		return false, nil
 	}
 	if t.identity.ClusterID != "" {
-		return fmt.Errorf("%w: %s, not %s", errOtherCluster, t.identity.ClusterID, cluster)
+		return false, fmt.Errorf("%w: %s, not %s", errOtherCluster, t.identity.ClusterID, cluster)
 	}
 	id := identity{NodeID: t.o.NodeID, ClusterID: cluster}
 	if err := id.write(t.o.DataDir); err != nil {
-		return err
+		return false, err
 	}
 	t.identity = id
-	return nil
+	return true, nil
+}
+
+// ClusterOf returns the cluster that a node's topology directory belongs to, or "". Before Open, it is what Bound would be
+// told later.
+func ClusterOf(dir string) (string, error) {
+	id, err := readIdentity(dir)
+	return id.ClusterID, err
 }
 
 // cluster returns the cluster that this node belongs to, or "".
