@@ -88,12 +88,13 @@ func (b *builder) anyRecords() bool {
 
 // members takes in the nodes that were given, and nobody else.
 func (b *builder) members() {
-	b.state = topology.State{RF: b.rf, Members: map[string]topology.Member{}, Epoch: 1}
 	var before map[string]topology.Member
 	if b.source != nil {
-		before = b.source.Topology.State.Members
-		b.state.Epoch = b.source.Topology.State.Epoch + 1
+		b.state = *b.source.Topology.State // what is not about members and groups stays as it was
+		before = b.state.Members
 	}
+	b.state.Epoch++
+	b.state.RF, b.state.Members, b.state.Groups = b.rf, map[string]topology.Member{}, [ring.Groups]topology.Group{}
 	for _, in := range b.list {
 		m := in.Member
 		if before[m.ID].Status == topology.Draining {

@@ -178,6 +178,8 @@ func ReadPlan(b []byte) (*Plan, error) {
 		return nil, fmt.Errorf("has format %d, this program knows %d: plan again with this version", p.Format, format)
 	case p.Sum != p.sum():
 		return nil, errors.New("fails its checksum: it is not whole, or was edited; plan again")
+	case p.Rebuilt.State == nil || len(p.Nodes) == 0:
+		return nil, errors.New("is incomplete; plan again")
 	}
 	return &p, nil
 }
