@@ -32,7 +32,9 @@ var (
 	// ErrCluster is returned by a handshake of nodes that belong to different clusters, or to the same one before and after
 	// its topology was recovered.
 	ErrCluster = errors.New("the other node belongs to another cluster")
-	errTwin    = errors.New("another node has this node's id")
+	// ErrTaken is returned to a dialer that has the id of another node.
+	ErrTaken = errors.New("another running node has this node's id (server.node_id)")
+	errTwin  = errors.New("another running node has the same id (server.node_id)")
 )
 
 // Identity is what a node says about itself in a handshake.
@@ -77,7 +79,7 @@ type hello struct {
 //	dialer   -> magic, class, id, nonce
 //	listener -> id, nonce, mac("listener", …)
 //	dialer   -> mac("dialer", …)
-//	listener -> 0x01
+//	listener -> 0x01, or 0x02 if the dialer has another node's id
 func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Identity, error) {
 	if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return Identity{}, fmt.Errorf("peer handshake: %w", err)
@@ -103,11 +105,21 @@ func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Ident
 	if _, err := io.ReadFull(c, ok[:]); err != nil {
 		return Identity{}, fmt.Errorf("peer handshake: not confirmed: %w", err)
 	}
+	if ok[0] == idTaken {
+		return Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrTaken)
+	}
 	return theirs.id, c.SetDeadline(time.Time{})
 }
 
-// acceptHandshake runs the listener's side; the magic has been read already.
-func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity, error) {
+// The listener's last byte.
+const (
+	confirmed = 1
+	idTaken   = 2
+)
+
+// acceptHandshake runs the listener's side; the magic has been read already. taken tells that another process than this
+// one has its id.
+func acceptHandshake(c net.Conn, self Identity, secret []byte, taken func(Identity) bool) (Class, Identity, error) {
 	theirs, err := readHello(c)
 	if err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: read hello: %w", err)
@@ -122,13 +134,14 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 	if err := checkMAC(c, secret, "dialer", theirs, mine); err != nil {
 		return 0, Identity{}, err
 	}
-	if theirs.id.NodeID == self.NodeID && theirs.id.Incarnation != self.Incarnation {
-		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", self.NodeID, errTwin)
+	if theirs.id.NodeID == self.NodeID && theirs.id.Incarnation != self.Incarnation || taken(theirs.id) {
+		_, _ = c.Write([]byte{idTaken}) // refused either way; this tells why
+		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, errTwin)
 	}
 	if self.cluster.foreign(theirs.id.cluster) {
 		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrCluster)
 	}
-	if _, err := c.Write([]byte{1}); err != nil {
+	if _, err := c.Write([]byte{confirmed}); err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: confirm: %w", err)
 	}
 	return theirs.class, theirs.id, c.SetDeadline(time.Time{})

@@ -300,7 +300,7 @@ func (n *Net) servePeer(c *peekConn) *Stream {
 		_ = c.Close()
 		return nil
 	}
-	class, id, err := acceptHandshake(c, n.self(), n.opt.Secret)
+	class, id, err := acceptHandshake(c, n.self(), n.opt.Secret, n.taken)
 	if err != nil {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		switch {

@@ -85,7 +85,7 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), rewrite: make(chan struct{}, 1), built: make(chan struct{})}
 	s.members.Store(&[]member.Member{})
 	if err := s.open(); err != nil {
-		s.close(false)
+		s.close() // nothing was served: what the journal has is on the disk, and an error of its own is noted in it
 		return nil, err
 	}
 	close(s.built)
@@ -98,6 +98,11 @@ func (s *Server) open() error {
 		return err
 	}
 	policy, err := store.ParsePolicy(s.cfg.Cache.EvictionPolicy)
+	if err != nil {
+		return err
+	}
+	// Before the journal is opened, which writes: the directory may be somebody else's.
+	cluster, err := topology.Check(s.topologyDir(), s.id())
 	if err != nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (s *Server) open() error {
 	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
-	if err := s.openPeers(); err != nil {
+	if err := s.openPeers(cluster); err != nil {
 		return err
 	}
 	s.params = s.parameters()
@@ -160,17 +165,12 @@ func (s *Server) driverOptions() replica.Options {
 	return o
 }
 
-func (s *Server) openPeers() error {
+func (s *Server) openPeers(cluster string) error {
 	ln, err := net.Listen("tcp", s.cfg.Network.RPCAddr())
 	if err != nil {
 		return fmt.Errorf("listen for other nodes (network.rpc_port): %w", err)
 	}
 	server, client, err := s.interNodeTLS()
-	if err != nil {
-		_ = ln.Close()
-		return err
-	}
-	cluster, err := topology.ClusterOf(s.topologyDir())
 	if err != nil {
 		_ = ln.Close()
 		return err
@@ -351,11 +351,11 @@ func (s *Server) shutdown(graceful bool) {
 	if graceful {
 		s.handOver()
 	}
-	s.close(true)
+	s.close()
 	s.log.Info("stopped")
 }
 
-func (s *Server) close(clean bool) {
+func (s *Server) close() {
 	note := func(what string, err error) {
 		if err != nil {
 			s.log.Warn("close "+what, "error", err)
@@ -377,7 +377,7 @@ func (s *Server) close(clean bool) {
 		note("peers", s.net.Close())
 	}
 	if s.journal != nil {
-		note("journal", s.journal.Close(clean))
+		note("journal", s.journal.Close(true))
 	}
 }
 

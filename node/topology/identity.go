@@ -92,11 +92,24 @@ func (t *Topology) bindIdentity(cluster string) (changed bool, err error) {
 	return true, nil
 }
 
-// ClusterOf returns the cluster that a node's topology directory belongs to, or "". Before Open, it is what Bound would be
-// told later.
-func ClusterOf(dir string) (string, error) {
+// Check tells, before Open and before anything else of the node is touched, whether a topology directory can be nodeID's,
+// and which cluster it belongs to ("": none yet). A missing directory can.
+func Check(dir, nodeID string) (cluster string, err error) {
 	id, err := readIdentity(dir)
-	return id.ClusterID, err
+	if err != nil {
+		return "", err
+	}
+	return id.ClusterID, id.check(dir, nodeID)
+}
+
+func (id *identity) check(dir, nodeID string) error {
+	if id.NodeID != "" && id.NodeID != nodeID {
+		return fmt.Errorf("%s belongs to node %q, not to %q (server.node_id): nothing was touched", dir, id.NodeID, nodeID)
+	}
+	if id.Recovery != "" {
+		return fmt.Errorf("a recovery of %s was begun and has not ended (%s): run `hypercache recover apply` with its plan again", dir, id.Recovery)
+	}
+	return nil
 }
 
 // cluster returns the cluster that this node belongs to, or "".

@@ -67,11 +67,8 @@ func Open(o Options) (*Topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.NodeID != "" && id.NodeID != o.NodeID {
-		return nil, fmt.Errorf("open topology: %s belongs to node %q, not to %q", o.DataDir, id.NodeID, o.NodeID)
-	}
-	if id.Recovery != "" {
-		return nil, fmt.Errorf("open topology: a recovery of %s was begun and has not ended (%s): run `hypercache recover apply` with its plan again", o.DataDir, id.Recovery)
+	if err := id.check(o.DataDir, o.NodeID); err != nil {
+		return nil, fmt.Errorf("open topology: %w", err)
 	}
 	id.NodeID = o.NodeID
 	t := &Topology{
