@@ -7,5 +7,5 @@
 // lost is told group by group and has to be accepted.
 //
 // It leaves to others the formats on disk (journal, topology) and the election of primaries, which the cluster holds by its
-// usual rules when it starts: the plan names replicas, not primaries. DESIGN.md argues why that is safe.
+// usual rules when it starts: the plan names replicas, not primaries. docs/decisions/0013 argues why that is safe.
 package recovery
