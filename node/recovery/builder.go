@@ -55,6 +55,7 @@ func newBuilder(list []*Inspection) *builder {
 	return b
 }
 
+// newer reports whether t's log is more up to date than u's, by Raft's own rule.
 func newer(t, u *Topology) bool { return t.Term > u.Term || t.Term == u.Term && t.Index > u.Index }
 
 func (b *builder) votersGiven() bool {

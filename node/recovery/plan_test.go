@@ -39,13 +39,13 @@ func newWorld(n int, replicas ...string) *world {
 		}
 		w.nodes[id] = in
 	}
-	for i, in := range w.nodes {
-		w.topology(i, in)
+	for _, in := range w.nodes {
+		w.topology(in)
 	}
 	return w
 }
 
-func (w *world) topology(_ string, in *Inspection) {
+func (w *world) topology(in *Inspection) {
 	servers := map[string]bool{}
 	for i, id := range w.ids {
 		servers[id] = i < 5

@@ -38,11 +38,6 @@ type Remains struct {
 	Servers map[string]bool
 }
 
-// Newer reports whether r's log is more up to date than q's, by Raft's own rule.
-func (r *Remains) Newer(q *Remains) bool {
-	return r.Term > q.Term || r.Term == q.Term && r.Index > q.Index
-}
-
 // Inspect reads the topology directory of a node that does not run; it changes nothing. A missing directory is an empty one.
 func Inspect(dir string) (Remains, error) {
 	id, err := readIdentity(dir)

@@ -42,14 +42,14 @@ func TestADirectoryThatIsNotTheNodesIsRefusedUntouched(t *testing.T) {
 		}
 		return "--config=" + path
 	}
-	real := fixture{open: open}
-	if r := real.run(config(n.ID)); r.code != exitFailure || !strings.Contains(r.errOut, "hypercache.lock is in use by process") {
+	f := fixture{open: open}
+	if r := f.run(config(n.ID)); r.code != exitFailure || !strings.Contains(r.errOut, "hypercache.lock is in use by process") {
 		t.Errorf("a second process on one directory: %+v", r)
 	}
 	n.Holds(keys)
 	n.Stop()
 	before := files(t, n.Config.Persistence.DataDir)
-	if r := real.run(config("stranger")); r.code != exitFailure || !strings.Contains(r.errOut, `belongs to node "n0", not to "stranger"`) {
+	if r := f.run(config("stranger")); r.code != exitFailure || !strings.Contains(r.errOut, `belongs to node "n0", not to "stranger"`) {
 		t.Errorf("a directory of another node: %+v", r)
 	}
 	after := files(t, n.Config.Persistence.DataDir)
