@@ -50,6 +50,7 @@ var rules = map[string]rule{
 	"node/httpapi":        {internal: []string{"node/ring"}, external: []string{"github.com/prometheus/client_golang", "golang.org/x/sync"}},
 	"node/server":         {internal: []string{"node"}, external: []string{"golang.org/x/sync", "github.com/tidwall/redcon"}},
 	"node/nodetest":       {internal: []string{"node"}, external: []string{"github.com/redis/go-redis/v9", "github.com/tidwall/redcon"}},
+	"node/recovery":       {internal: []string{"node/ring", "node/config", "node/store", "node/command", "node/journal", "node/topology"}},
 	"node/cmd/hypercache": {internal: []string{"node"}},
 
 	"provisioning": {internal: []string{"node/config"}, external: []string{"gopkg.in/yaml.v3"}},

@@ -150,6 +150,12 @@ func (j *Journal) open() error {
 	if err := j.openManifest(); err != nil {
 		return err
 	}
+	return j.readSmall()
+}
+
+// readSmall reads what the last run left beside the append-only files.
+func (j *Journal) readSmall() error {
+	d := j.dir
 	b, err := d.read(path.Join(d.root, promisesName))
 	if err == nil {
 		j.promises, err = parsePromises(d.seal, b)
@@ -259,18 +265,8 @@ func (j *Journal) openManifest() error {
 	if err := d.fs.MkdirAll(folder); err != nil {
 		return err
 	}
-	names, err := d.fs.List(folder)
-	if err != nil {
+	if err := j.recordsWithoutManifest(); err != nil {
 		return err
-	}
-	for _, name := range names {
-		size, err := fileSize(d.fs, d.aof(name))
-		if err != nil {
-			return err
-		}
-		if size > int64(fileHeaderLen) && !strings.HasPrefix(name, tempPrefix) {
-			return fmt.Errorf("%s is missing but %s is there: %w", manifestName, name, ErrDamaged)
-		}
 	}
 	j.fresh = true
 	if err := d.replace(d.root, promisesName, encodePromises(d.seal, &j.promises)); err != nil {
@@ -496,6 +492,17 @@ func (j *Journal) Complete(groups ...uint16) error {
 	j.mu.Lock()
 	for _, g := range groups {
 		j.incomplete.remove(int(g))
+	}
+	j.mu.Unlock()
+	return j.saveState()
+}
+
+// Doubt records that the groups may miss something that was acknowledged: the opposite of Complete.
+// It is on the disk itself when it returns nil.
+func (j *Journal) Doubt(groups ...uint16) error {
+	j.mu.Lock()
+	for _, g := range groups {
+		j.incomplete.add(int(g))
 	}
 	j.mu.Unlock()
 	return j.saveState()

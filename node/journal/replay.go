@@ -18,6 +18,7 @@ type recovery struct {
 	prev state
 	boot string
 	out  Recovery
+	look bool // change nothing: a torn tail is left where it is
 
 	groups  [ring.Groups]replayed
 	ended   int // groups whose content in the base is complete
@@ -200,6 +201,11 @@ func (r *recovery) spot(s Spot) {
 
 func (r *recovery) truncate(name string, rd *reader, off int64, reason string) error {
 	lost := rd.size - off
+	if r.look {
+		rd.size = off
+		r.out.Truncated, r.out.TruncatedFile = lost, name
+		return nil
+	}
 	if err := rd.f.Truncate(off); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -28,7 +29,12 @@ var ErrSecret = errors.New("the other side does not have this cluster's secret")
 
 var (
 	errClass = errors.New("unknown class of traffic: is that node of another version?")
-	errTwin  = errors.New("another node has this node's id")
+	// ErrCluster is returned by a handshake of nodes that belong to different clusters, or to the same one before and after
+	// its topology was recovered.
+	ErrCluster = errors.New("the other node belongs to another cluster")
+	// ErrTaken is returned to a dialer that has the id of another node.
+	ErrTaken = errors.New("another running node has this node's id (server.node_id)")
+	errTwin  = errors.New("another running node has the same id (server.node_id)")
 )
 
 // Identity is what a node says about itself in a handshake.
@@ -37,7 +43,29 @@ type Identity struct {
 	NodeID string
 	// Incarnation is drawn anew at every process start, so that a restart is told from a lost connection.
 	Incarnation uint64
+
+	cluster clusterTag
 }
+
+// clusterTag stands for a cluster's id in a handshake. Zero: the node belongs to no cluster yet, or says nothing about it.
+type clusterTag [8]byte
+
+func tagOf(cluster string) (t clusterTag) {
+	if cluster != "" {
+		h := sha256.Sum256([]byte(cluster))
+		copy(t[:], h[:])
+	}
+	return t
+}
+
+// foreign reports whether two nodes belong to different clusters.
+func (t clusterTag) foreign(u clusterTag) bool {
+	return t != u && t != clusterTag{} && u != clusterTag{}
+}
+
+// taggedNonce begins a nonce that carries a tag. Nodes from before the tag read all of it as random, and sixteen random
+// bytes are enough to make a challenge that was never there before.
+const taggedNonce = "HC-clust"
 
 type hello struct {
 	class Class
@@ -51,7 +79,7 @@ type hello struct {
 //	dialer   -> magic, class, id, nonce
 //	listener -> id, nonce, mac("listener", …)
 //	dialer   -> mac("dialer", …)
-//	listener -> 0x01
+//	listener -> 0x01, or 0x02 if the dialer has another node's id
 func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Identity, error) {
 	if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return Identity{}, fmt.Errorf("peer handshake: %w", err)
@@ -67,6 +95,9 @@ func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Ident
 	if err := checkMAC(c, secret, "listener", mine, theirs); err != nil {
 		return Identity{}, err
 	}
+	if self.cluster.foreign(theirs.id.cluster) {
+		return Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrCluster)
+	}
 	if _, err := c.Write(mac(secret, "dialer", mine, theirs)); err != nil {
 		return Identity{}, fmt.Errorf("peer handshake: send proof: %w", err)
 	}
@@ -74,11 +105,21 @@ func dialHandshake(c net.Conn, class Class, self Identity, secret []byte) (Ident
 	if _, err := io.ReadFull(c, ok[:]); err != nil {
 		return Identity{}, fmt.Errorf("peer handshake: not confirmed: %w", err)
 	}
+	if ok[0] == idTaken {
+		return Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrTaken)
+	}
 	return theirs.id, c.SetDeadline(time.Time{})
 }
 
-// acceptHandshake runs the listener's side; the magic has been read already.
-func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity, error) {
+// The listener's last byte.
+const (
+	confirmed = 1
+	idTaken   = 2
+)
+
+// acceptHandshake runs the listener's side; the magic has been read already. taken tells that another process than this
+// one has its id.
+func acceptHandshake(c net.Conn, self Identity, secret []byte, taken func(Identity) bool) (Class, Identity, error) {
 	theirs, err := readHello(c)
 	if err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: read hello: %w", err)
@@ -93,10 +134,14 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 	if err := checkMAC(c, secret, "dialer", theirs, mine); err != nil {
 		return 0, Identity{}, err
 	}
-	if theirs.id.NodeID == self.NodeID && theirs.id.Incarnation != self.Incarnation {
-		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", self.NodeID, errTwin)
+	if theirs.id.NodeID == self.NodeID && theirs.id.Incarnation != self.Incarnation || taken(theirs.id) {
+		_, _ = c.Write([]byte{idTaken}) // refused either way; this tells why
+		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, errTwin)
 	}
-	if _, err := c.Write([]byte{1}); err != nil {
+	if self.cluster.foreign(theirs.id.cluster) {
+		return 0, Identity{}, fmt.Errorf("peer handshake with %q: %w", theirs.id.NodeID, ErrCluster)
+	}
+	if _, err := c.Write([]byte{confirmed}); err != nil {
 		return 0, Identity{}, fmt.Errorf("peer handshake: confirm: %w", err)
 	}
 	return theirs.class, theirs.id, c.SetDeadline(time.Time{})
@@ -105,6 +150,9 @@ func acceptHandshake(c net.Conn, self Identity, secret []byte) (Class, Identity,
 func newHello(class Class, id Identity) hello {
 	h := hello{class: class, id: id}
 	_, _ = rand.Read(h.nonce[:]) // never fails: crypto/rand aborts the process instead
+	if id.cluster != (clusterTag{}) {
+		copy(h.nonce[copy(h.nonce[:], taggedNonce):], id.cluster[:])
+	}
 	return h
 }
 
@@ -130,6 +178,9 @@ func readHello(r io.Reader) (hello, error) {
 	h.id.NodeID = string(rest[:n])
 	h.id.Incarnation = binary.BigEndian.Uint64(rest[n:])
 	copy(h.nonce[:], rest[n+8:])
+	if tag, ok := bytes.CutPrefix(h.nonce[:], []byte(taggedNonce)); ok {
+		copy(h.id.cluster[:], tag)
+	}
 	return h, nil
 }
 

@@ -92,6 +92,7 @@ func (l *link) connect(class Class) (*Stream, error) {
 	s := newStream(c, class, id, true)
 	l.streams[class].Store(s)
 	if class == Control {
+		l.net.closeTwins(id)
 		l.refused.Store(false)
 	}
 	return s, nil
@@ -104,6 +105,12 @@ func (l *link) noteFailure(err error, refusals *int) {
 		*refusals = 0
 		if errors.Is(err, ErrSecret) && l.net.news("to "+l.id) {
 			l.net.log.Warn("cannot join: cluster secrets differ", "node", l.id, "address", l.addr)
+		}
+		if errors.Is(err, ErrTaken) && l.net.news("to "+l.id) {
+			l.net.log.Error("cannot join: another running node has this node's id (server.node_id)", "says", l.id, "address", l.addr)
+		}
+		if errors.Is(err, ErrCluster) && l.net.news("to "+l.id) {
+			l.net.log.Warn("a node belongs to another cluster: nothing is exchanged with it", "peer", l.id, "address", l.addr)
 		}
 		return
 	}

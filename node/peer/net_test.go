@@ -203,7 +203,7 @@ func TestListenerChecksTheProof(t *testing.T) {
 	defer d.Close()
 	errs := make(chan error, 1)
 	go func() {
-		_, _, err := acceptHandshake(l, Identity{NodeID: "l"}, []byte("secret"))
+		_, _, err := acceptHandshake(l, Identity{NodeID: "l"}, []byte("secret"), func(Identity) bool { return false })
 		errs <- err
 	}()
 	mine := newHello(Control, Identity{NodeID: "d"})
@@ -458,7 +458,7 @@ func TestSilenceIsDownAndStaysDown(t *testing.T) {
 			go func() {
 				pc := &peekConn{Conn: c}
 				if pc.expectMagic() == nil {
-					if class, _, err := acceptHandshake(c, Identity{NodeID: "m"}, []byte("secret")); err == nil && class == Control {
+					if class, _, err := acceptHandshake(c, Identity{NodeID: "m"}, []byte("secret"), func(Identity) bool { return false }); err == nil && class == Control {
 						opened <- struct{}{}
 					}
 				}
@@ -585,7 +585,7 @@ func FuzzHandshake(f *testing.F) {
 			_, _ = io.Copy(io.Discard, d)
 			_ = d.Close()
 		}()
-		if _, _, err := acceptHandshake(l, Identity{NodeID: "l"}, []byte("secret")); err == nil {
+		if _, _, err := acceptHandshake(l, Identity{NodeID: "l"}, []byte("secret"), func(Identity) bool { return false }); err == nil {
 			t.Error("let in without the secret")
 		}
 		_ = l.Close()

@@ -33,6 +33,8 @@ type Options struct {
 	Self Identity
 	// Secret is what every node of the cluster has; it authenticates both sides of every connection.
 	Secret []byte
+	// Cluster is the cluster that the node belongs to, "" if none yet; see SetCluster.
+	Cluster string
 	// Server and Client encrypt connections between nodes when both are set.
 	Server, Client *tls.Config
 	// HeartbeatEvery is the time between heartbeats to each node (100 ms).
@@ -62,7 +64,8 @@ type Net struct {
 	mu      sync.Mutex
 	links   map[string]*link
 	inbound map[*Stream]struct{}
-	said    map[string]time.Time             // who was refused, when that was last logged
+	said    map[string]time.Time // who was refused, when that was last logged
+	cluster atomic.Pointer[clusterTag]
 	byID    atomic.Pointer[map[string]*link] // what links was, for readers without the lock
 }
 
@@ -93,6 +96,8 @@ func New(ln net.Listener, h Handler, opt Options) *Net {
 		links: map[string]*link{}, inbound: map[*Stream]struct{}{}, said: map[string]time.Time{},
 	}
 	n.byID.Store(&map[string]*link{})
+	tag := tagOf(opt.Cluster)
+	n.cluster.Store(&tag)
 	n.handler.frame = n.frame
 	n.wg.Go(n.acceptLoop)
 	return n
@@ -135,7 +140,7 @@ func (n *Net) SetPeers(addrs map[string]string) {
 
 // refusal tells a node that must not be heard from a connection that failed.
 func refusal(err error) bool {
-	return errors.Is(err, ErrSecret) || errors.Is(err, errTwin) || errors.Is(err, errClass)
+	return errors.Is(err, ErrSecret) || errors.Is(err, errTwin) || errors.Is(err, ErrCluster) || errors.Is(err, errClass)
 }
 
 // news tells whether something about who was not said in the last minute: other nodes try again several times a second.
@@ -295,7 +300,7 @@ func (n *Net) servePeer(c *peekConn) *Stream {
 		_ = c.Close()
 		return nil
 	}
-	class, id, err := acceptHandshake(c, n.opt.Self, n.opt.Secret)
+	class, id, err := acceptHandshake(c, n.self(), n.opt.Secret, n.taken)
 	if err != nil {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		switch {
@@ -384,7 +389,7 @@ func (n *Net) dial(addr string, class Class, timeout time.Duration) (net.Conn, I
 		}
 		c = tc
 	}
-	id, err := dialHandshake(c, class, n.opt.Self, n.opt.Secret)
+	id, err := dialHandshake(c, class, n.self(), n.opt.Secret)
 	if err != nil {
 		_ = c.Close()
 		return nil, Identity{}, err

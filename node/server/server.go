@@ -85,7 +85,7 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), rewrite: make(chan struct{}, 1), built: make(chan struct{})}
 	s.members.Store(&[]member.Member{})
 	if err := s.open(); err != nil {
-		s.close(false)
+		s.close() // nothing was served: what the journal has is on the disk, and an error of its own is noted in it
 		return nil, err
 	}
 	close(s.built)
@@ -98,6 +98,11 @@ func (s *Server) open() error {
 		return err
 	}
 	policy, err := store.ParsePolicy(s.cfg.Cache.EvictionPolicy)
+	if err != nil {
+		return err
+	}
+	// Before the journal is opened, which writes: the directory may be somebody else's.
+	cluster, err := topology.Check(s.topologyDir(), s.id())
 	if err != nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (s *Server) open() error {
 	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
-	if err := s.openPeers(); err != nil {
+	if err := s.openPeers(cluster); err != nil {
 		return err
 	}
 	s.params = s.parameters()
@@ -160,7 +165,7 @@ func (s *Server) driverOptions() replica.Options {
 	return o
 }
 
-func (s *Server) openPeers() error {
+func (s *Server) openPeers(cluster string) error {
 	ln, err := net.Listen("tcp", s.cfg.Network.RPCAddr())
 	if err != nil {
 		return fmt.Errorf("listen for other nodes (network.rpc_port): %w", err)
@@ -172,7 +177,7 @@ func (s *Server) openPeers() error {
 	}
 	s.net = peer.New(ln, s.handler(), peer.Options{
 		Self:   peer.Identity{NodeID: s.id(), Incarnation: s.restored.incarnation},
-		Secret: s.secret, Server: server, Client: client,
+		Secret: s.secret, Cluster: cluster, Server: server, Client: client,
 		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Logger: s.log,
 	})
 	return nil
@@ -208,10 +213,9 @@ func (s *Server) openClients(loops int) error {
 }
 
 func (s *Server) openCluster() error {
-	dir := filepath.Join(s.cfg.Persistence.DataDir, "topology")
 	var err error
 	s.topology, err = topology.Open(topology.Options{
-		NodeID: s.id(), DataDir: dir,
+		NodeID: s.id(), DataDir: s.topologyDir(), Bound: s.net.SetCluster, Doubt: s.doubt,
 		Self: topology.Member{
 			Addr: s.advertised(s.cfg.Network.RPCPort), Zone: s.cfg.Cluster.Zone,
 			RESPAddr: s.advertised(s.cfg.Network.RESPPort), HTTPAddr: s.advertised(s.cfg.Network.HTTPPort),
@@ -249,6 +253,22 @@ func (s *Server) openCluster() error {
 	s.gossip.OnChange(s.membersChanged)
 	return nil
 }
+
+// doubt takes the vote away from every replica, durably: the data directory turned out to be an older copy.
+func (s *Server) doubt() error {
+	if s.journal != nil {
+		groups := make([]uint16, ring.Groups)
+		for i := range groups {
+			groups[i] = uint16(i)
+		}
+		if err := s.journal.Doubt(groups...); err != nil {
+			return err
+		}
+	}
+	return s.driver.Doubt()
+}
+
+func (s *Server) topologyDir() string { return filepath.Join(s.cfg.Persistence.DataDir, "topology") }
 
 func (s *Server) advertised(port int) string { return s.cfg.Network.Advertised(port) }
 
@@ -345,11 +365,11 @@ func (s *Server) shutdown(graceful bool) {
 	if graceful {
 		s.handOver()
 	}
-	s.close(true)
+	s.close()
 	s.log.Info("stopped")
 }
 
-func (s *Server) close(clean bool) {
+func (s *Server) close() {
 	note := func(what string, err error) {
 		if err != nil {
 			s.log.Warn("close "+what, "error", err)
@@ -371,7 +391,7 @@ func (s *Server) close(clean bool) {
 		note("peers", s.net.Close())
 	}
 	if s.journal != nil {
-		note("journal", s.journal.Close(clean))
+		note("journal", s.journal.Close(true))
 	}
 }
 

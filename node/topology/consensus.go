@@ -100,7 +100,10 @@ func (c *consensus) lastCommand(index uint64) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read raft log: %w", err)
 	}
-	for i := index; i >= first && i > 0; i-- {
+	if first == 0 {
+		return 0, nil // the log is empty
+	}
+	for i := index; i >= first; i-- {
 		var l raft.Log
 		if err := c.store.GetLog(i, &l); err != nil {
 			return 0, fmt.Errorf("read raft log at %d: %w", i, err)

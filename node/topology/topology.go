@@ -44,7 +44,8 @@ type Topology struct {
 	subs       []*subscriber
 	discovered map[string]Member
 	identity   identity
-	fresh      bool // no Raft state yet
+	earlier    []string // incarnations of the directory before this one, as far as they are noted
+	fresh      bool     // no Raft state yet
 	grant      grant
 	asking     time.Time // no new round of asking for grants before
 }
@@ -67,12 +68,16 @@ func Open(o Options) (*Topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.NodeID != "" && id.NodeID != o.NodeID {
-		return nil, fmt.Errorf("open topology: %s belongs to node %q, not to %q", o.DataDir, id.NodeID, o.NodeID)
+	if err := id.check(o.DataDir, o.NodeID); err != nil {
+		return nil, fmt.Errorf("open topology: %w", err)
 	}
 	id.NodeID = o.NodeID
+	earlier, err := id.started(o.DataDir, o.Self.Run)
+	if err != nil {
+		return nil, fmt.Errorf("open topology: %w", err)
+	}
 	t := &Topology{
-		o: o, log: o.Logger, identity: id, discovered: map[string]Member{},
+		o: o, log: o.Logger, identity: id, earlier: earlier, discovered: map[string]Member{},
 		kicks: make(chan struct{}, 1), changes: make(chan struct{}, 1), unheard: emptyState(),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -243,6 +248,9 @@ func (t *Topology) dispatch() {
 		if st.ClusterID != "" {
 			if err := t.bind(st.ClusterID); err != nil {
 				t.log.Error("cluster identity not kept", "error", err)
+			}
+			if err := t.heard(st); err != nil {
+				t.log.Error("incarnations not kept", "error", err)
 			}
 		}
 		if t.isReplayed() {

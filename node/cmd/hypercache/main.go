@@ -58,6 +58,7 @@ func commands() []command {
 		{"remove", "NODE [flags]", "take a dead node out of the cluster; ask any other node", (*program).remove},
 		{"backup", "FILE [flags]", "save all keys of the cluster to an RDB file", (*program).backup},
 		{"restore", "FILE [flags]", "write the keys of an RDB file, an append-only file or an appendonlydir to the cluster", (*program).restore},
+		{"recover", "STEP", "make a lost topology anew, from what stopped nodes have: inspect, plan, apply", (*program).recover},
 		{"config", "check FILE", "name everything that is wrong with a configuration file", (*program).config},
 		{"keygen", "[flags]", "make a gossip key and a cluster secret", (*program).keygen},
 		{"version", "[flags]", "tell which build this is", (*program).version},
