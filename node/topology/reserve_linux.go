@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
+
+const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
 
 // reserve takes disk space for the first size bytes of a file without changing its length. Raft cannot do without writing
 // its term and its log: it panics where it can't, so a disk that clients have filled must not be full for it. File systems
@@ -18,11 +19,11 @@ func reserve(name string, size int64) error {
 	}
 	defer func() { _ = f.Close() }() // nothing was written
 	for {
-		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		err = syscall.Fallocate(int(f.Fd()), keepSize, 0, size)
 		switch {
-		case err == nil, errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+		case err == nil, errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
 			return nil
-		case !errors.Is(err, unix.EINTR):
+		case !errors.Is(err, syscall.EINTR):
 			return fmt.Errorf("reserve %d bytes for %s: %w", size, name, err)
 		}
 	}
