@@ -33,7 +33,7 @@ const slack = 1.05
 //  1. A group's replicas are distinct members, none of them draining; min(rf, members) of them.
 //  2. Nobody holds more than ceil(1.05 x its share) of the replicas, or of the primaries.
 //  3. Replicas are in distinct zones, or in all zones if there are fewer than rf, as far as rule 2 leaves room: the only
-//     node of a small zone cannot hold a replica of everything.
+//     node of a small zone cannot hold a replica of everything. No group is left with one zone while another has three.
 //  4. What prev says stays. A member that leaves moves only what it held. A member that has less than half of its share,
 //     as a new one, is filled up to it.
 //  5. Everything else follows weighted rendezvous hashing.
@@ -218,15 +218,20 @@ func (a *assignment) inZone(g, zone int) (n int) {
 	return n
 }
 
-// shed takes from overloaded members the groups in which they rank lowest.
+// shed takes from overloaded members the groups that lose no zone by it, then those that have the most zones, and among
+// equals those in which they rank lowest.
 func (a *assignment) shed() {
 	for n := range a.nodes {
 		if a.nodes[n].load <= a.nodes[n].cap {
 			continue
 		}
 		groups := slices.Clone(a.holds[n])
+		zone := a.nodes[n].zone
 		slices.SortFunc(groups, func(x, y int) int {
-			return cmp.Or(cmp.Compare(a.rank[x][n], a.rank[y][n]), cmp.Compare(x, y))
+			return cmp.Or(
+				cmp.Compare(b2i(a.inZone(x, zone) < 2), b2i(a.inZone(y, zone) < 2)),
+				cmp.Compare(a.distinct(y), a.distinct(x)),
+				cmp.Compare(a.rank[x][n], a.rank[y][n]), cmp.Compare(x, y))
 		})
 		for _, g := range groups[:a.nodes[n].load-a.nodes[n].cap] {
 			a.drop(g, n)
@@ -354,21 +359,31 @@ func (a *assignment) chain(g int, first func(zone int) bool, next func(h, from, 
 }
 
 // mend moves replicas out of shared zones into zones that their group lacks: where there is room, and else by a chain of
-// moves, none of which takes a zone from another group. A group that lacks a zone loses its majority with one.
+// moves, none of which takes a zone from another group. A group that lacks a zone loses its majority with one. Where there
+// are not zones enough for all, those that have the most give: a group in one zone would lose everything with it.
 func (a *assignment) mend() {
+	want := min(a.rf, a.zones)
 	for g := range a.held {
-		for a.distinct(g) < min(a.rf, a.zones) && a.spread(g) {
+		for a.distinct(g) < want && a.spread(g, a.keepsZones) {
+		}
+	}
+	for g := range a.held {
+		for a.distinct(g)+1 < want {
+			rich := a.distinct(g) + 2
+			if !a.spread(g, func(h, from, zone int) bool { return a.distinct(h) >= rich || a.keepsZones(h, from, zone) }) {
+				break
+			}
 		}
 	}
 }
 
-// spread gives g one more zone, if that can be.
-func (a *assignment) spread(g int) bool {
+// spread gives g one more zone by a chain of moves for which next is true, if that can be.
+func (a *assignment) spread(g int, next func(h, from, zone int) bool) bool {
 	shared := slices.DeleteFunc(slices.Clone(a.held[g]), func(n int) bool { return a.inZone(g, a.nodes[n].zone) < 2 })
 	slices.SortFunc(shared, func(x, y int) int { return a.missed(g, x, y) })
 	for _, out := range shared {
 		a.drop(g, out)
-		if a.chain(g, func(zone int) bool { return a.inZone(g, zone) == 0 }, a.keepsZones) {
+		if a.chain(g, func(zone int) bool { return a.inZone(g, zone) == 0 }, next) {
 			return true
 		}
 		a.add(g, out)
