@@ -111,8 +111,8 @@ type Cluster struct {
 	// RPCAuthKey opens Serf RPC on the internal port to clients other than this
 	// machine. Empty: loopback only.
 	RPCAuthKey string `key:"rpc_auth_key,secret"`
-	// HeartbeatInterval is how often nodes that share data tell each other they
-	// live. Shorter notices death sooner and costs packets: nodes² / interval.
+	// HeartbeatInterval is how often every node tells every other that it lives.
+	// Shorter notices death sooner and costs packets: nodes² / interval.
 	HeartbeatInterval time.Duration `key:"heartbeat_interval"`
 	// SuspectAfter is the silence after which a primary is replaced. Shorter makes
 	// failover faster, and makes pauses of a busy machine look like death. At

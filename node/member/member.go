@@ -80,6 +80,8 @@ type Options struct {
 	// another address; 0 means 30 s. Shorter lets replaced machines in sooner,
 	// and lets an impostor take over a name sooner.
 	ReclaimAfter time.Duration
+
+	transport memberlist.Transport // nil: sockets; simulations put a network in memory here
 }
 
 const (
@@ -219,6 +221,7 @@ func (n *Node) serfConfig(advertise string) (*serf.Config, error) {
 	ml.TCPTimeout = dialTimeout
 	ml.Label = o.Cluster
 	ml.DeadNodeReclaimTime = o.ReclaimAfter
+	ml.Transport = o.transport
 	ml.Logger = conf.Logger
 	ml.LogOutput = nil
 	if err := setKeys(conf, ml, o); err != nil {
@@ -424,6 +427,9 @@ func (n *Node) tellWatchers() {
 		n.mu.Lock()
 		watchers := slices.Clone(n.watchers)
 		n.mu.Unlock()
+		if len(watchers) == 0 {
+			continue
+		}
 		members := n.Members()
 		for _, fn := range watchers {
 			fn(members)

@@ -70,10 +70,12 @@ type Net struct {
 }
 
 const (
-	maxCalls    = 256
-	maxInbound  = 4096
-	maxGreets   = 512
-	dialTimeout = 2 * time.Second
+	maxCalls   = 256
+	maxInbound = 4096 // streams accepted, or inboundPerPeer for each node known, if that is more
+	maxGreets  = 512
+	// inboundPerPeer: a node dials four streams; after a cut it dials them anew while the old ones still stand here.
+	inboundPerPeer = 16
+	dialTimeout    = 2 * time.Second
 )
 
 // New starts to accept on ln, which it owns from then on.
@@ -328,7 +330,7 @@ func (n *Net) servePeer(c *peekConn) *Stream {
 func (n *Net) addInbound(s *Stream) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ctx.Err() != nil || len(n.inbound) >= maxInbound {
+	if n.ctx.Err() != nil || len(n.inbound) >= max(maxInbound, inboundPerPeer*len(n.links)) {
 		return false
 	}
 	n.inbound[s] = struct{}{}

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ const (
 	// keepBuffer is the largest buffer that a stream keeps between frames.
 	keepBuffer = 1 << 20
 
-	readBuffer   = 256 << 10
+	readBuffer   = 256 << 10 // the most that a stream's reader keeps; see reader
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 20 * time.Second
 )
@@ -300,7 +299,7 @@ func (s *Stream) write(b []byte) error {
 
 // readLoop gives every frame to h until the connection ends, and returns why it ended.
 func (s *Stream) readLoop(h Handler) error {
-	br := bufio.NewReaderSize(s.conn, readBuffer)
+	br := newReader(s.conn)
 	var large []byte
 	open := false // frames handled since the last BatchEnd
 	defer func() {
@@ -321,7 +320,7 @@ func (s *Stream) readLoop(h Handler) error {
 		if !s.alive.Load() {
 			return errClosed // a handler closed it: what was read behind that frame must not be handled
 		}
-		head, err := br.Peek(headerSize)
+		head, err := br.peek(headerSize)
 		if err != nil {
 			return err
 		}
@@ -330,19 +329,15 @@ func (s *Stream) readLoop(h Handler) error {
 		if n > MaxBody {
 			return fmt.Errorf("frame of %d bytes is above the limit of %d", n, MaxBody)
 		}
-		if _, err := br.Discard(headerSize); err != nil {
-			return err
-		}
+		br.discard(headerSize)
 		var body []byte
 		if n <= readBuffer {
-			if body, err = br.Peek(n); err != nil {
+			if body, err = br.peek(n); err != nil {
 				return err
 			}
 			open = open || typ != framePing
 			h.frame(s, typ, body)
-			if _, err := br.Discard(n); err != nil {
-				return err
-			}
+			br.discard(n)
 		} else {
 			if large, err = s.readLarge(br, large[:0], n); err != nil {
 				return err
@@ -372,12 +367,12 @@ func (s *Stream) readLarge(r io.Reader, b []byte, n int) ([]byte, error) {
 	return b, nil
 }
 
-func frameBuffered(br *bufio.Reader) bool {
-	if br.Buffered() < headerSize {
+func frameBuffered(br *reader) bool {
+	if br.buffered() < headerSize {
 		return false
 	}
-	head, err := br.Peek(headerSize)
-	return err == nil && br.Buffered() >= headerSize+int(binary.BigEndian.Uint32(head))
+	head, err := br.peek(headerSize)
+	return err == nil && br.buffered() >= headerSize+int(binary.BigEndian.Uint32(head))
 }
 
 func (s *Stream) fail(err error) {

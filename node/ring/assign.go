@@ -33,7 +33,7 @@ const slack = 1.05
 //  1. A group's replicas are distinct members, none of them draining; min(rf, members) of them.
 //  2. Nobody holds more than ceil(1.05 x its share) of the replicas, or of the primaries.
 //  3. Replicas are in distinct zones, or in all zones if there are fewer than rf, as far as rule 2 leaves room: the only
-//     node of a small zone cannot hold a replica of everything.
+//     node of a small zone cannot hold a replica of everything. No group is left with one zone while another has three.
 //  4. What prev says stays. A member that leaves moves only what it held. A member that has less than half of its share,
 //     as a new one, is filled up to it.
 //  5. Everything else follows weighted rendezvous hashing.
@@ -69,6 +69,8 @@ type assignment struct {
 	index map[string]int
 	rank  [][]float64 // [group][node]: rendezvous score, the higher the better
 	held  [][]int     // [group]: nodes that hold it
+	holds [][]int     // [node]: groups that it holds
+	in    [][]int     // [zone]: nodes
 }
 
 func newAssignment(members []Member, rf int) *assignment {
@@ -83,7 +85,9 @@ func newAssignment(members []Member, rf int) *assignment {
 		if !ok {
 			z = len(zones)
 			zones[m.Zone] = z
+			a.in = append(a.in, nil)
 		}
+		a.in[z] = append(a.in[z], i)
 		weights[i] = m.Weight
 		if !(m.Weight > 0) || math.IsInf(m.Weight, 0) {
 			weights[i] = 1
@@ -98,7 +102,7 @@ func newAssignment(members []Member, rf int) *assignment {
 		a.nodes[i].cap = min(Groups, ceil(slack*share))
 	}
 	a.rank = ranks(a.nodes, weights)
-	a.held = make([][]int, Groups)
+	a.held, a.holds = make([][]int, Groups), make([][]int, len(a.nodes))
 	return a
 }
 
@@ -166,11 +170,13 @@ func mix(x uint64) uint64 {
 
 func (a *assignment) add(g, n int) {
 	a.held[g] = append(a.held[g], n)
+	a.holds[n] = append(a.holds[n], g)
 	a.nodes[n].load++
 }
 
 func (a *assignment) drop(g, n int) {
 	a.held[g] = slices.DeleteFunc(a.held[g], func(x int) bool { return x == n })
+	a.holds[n] = slices.DeleteFunc(a.holds[n], func(x int) bool { return x == g })
 	a.nodes[n].load--
 }
 
@@ -191,13 +197,16 @@ func (a *assignment) keep(prev []Placement) {
 // surplus picks the replica of g that is missed least: one that shares its zone, then the most loaded, then the lowest
 // rank.
 func (a *assignment) surplus(g int) int {
-	return slices.MaxFunc(a.held[g], func(x, y int) int {
-		return cmp.Or(
-			cmp.Compare(a.inZone(g, a.nodes[x].zone), a.inZone(g, a.nodes[y].zone)),
-			cmp.Compare(float64(a.nodes[x].load)/a.nodes[x].share, float64(a.nodes[y].load)/a.nodes[y].share),
-			cmp.Compare(a.rank[g][y], a.rank[g][x]),
-		)
-	})
+	return slices.MinFunc(a.held[g], func(x, y int) int { return a.missed(g, x, y) })
+}
+
+// missed compares how much g would miss its replicas x and y.
+func (a *assignment) missed(g, x, y int) int {
+	return cmp.Or(
+		cmp.Compare(a.inZone(g, a.nodes[y].zone), a.inZone(g, a.nodes[x].zone)),
+		cmp.Compare(float64(a.nodes[y].load)/a.nodes[y].share, float64(a.nodes[x].load)/a.nodes[x].share),
+		cmp.Compare(a.rank[g][x], a.rank[g][y]),
+	)
 }
 
 func (a *assignment) inZone(g, zone int) (n int) {
@@ -209,15 +218,20 @@ func (a *assignment) inZone(g, zone int) (n int) {
 	return n
 }
 
-// shed takes from overloaded members the groups in which they rank lowest.
+// shed takes from overloaded members the groups that lose no zone by it, then those that have the most zones, and among
+// equals those in which they rank lowest.
 func (a *assignment) shed() {
 	for n := range a.nodes {
 		if a.nodes[n].load <= a.nodes[n].cap {
 			continue
 		}
-		groups := a.groupsOf(n)
+		groups := slices.Clone(a.holds[n])
+		zone := a.nodes[n].zone
 		slices.SortFunc(groups, func(x, y int) int {
-			return cmp.Or(cmp.Compare(a.rank[x][n], a.rank[y][n]), cmp.Compare(x, y))
+			return cmp.Or(
+				cmp.Compare(b2i(a.inZone(x, zone) < 2), b2i(a.inZone(y, zone) < 2)),
+				cmp.Compare(a.distinct(y), a.distinct(x)),
+				cmp.Compare(a.rank[x][n], a.rank[y][n]), cmp.Compare(x, y))
 		})
 		for _, g := range groups[:a.nodes[n].load-a.nodes[n].cap] {
 			a.drop(g, n)
@@ -225,24 +239,22 @@ func (a *assignment) shed() {
 	}
 }
 
-func (a *assignment) groupsOf(n int) (groups []int) {
-	for g, held := range a.held {
-		if slices.Contains(held, n) {
-			groups = append(groups, g)
+// zoneFits reports whether g lacks zone without its replica except, or has all zones already.
+func (a *assignment) zoneFits(g, zone, except int) bool {
+	seen := 0
+	for i, x := range a.held[g] {
+		if x == except {
+			continue
+		}
+		z := a.nodes[x].zone
+		if !slices.ContainsFunc(a.held[g][:i], func(y int) bool { return y != except && a.nodes[y].zone == z }) {
+			seen++
+		}
+		if z == zone {
+			zone = -1
 		}
 	}
-	return groups
-}
-
-// zoneFits reports whether n adds a zone to g without its replica except, or g has all zones already.
-func (a *assignment) zoneFits(g, n, except int) bool {
-	seen := map[int]bool{}
-	for _, x := range a.held[g] {
-		if x != except {
-			seen[a.nodes[x].zone] = true
-		}
-	}
-	return !seen[a.nodes[n].zone] || len(seen) == a.zones
+	return zone >= 0 || seen == a.zones
 }
 
 // fill gives every group its missing replicas.
@@ -269,7 +281,7 @@ func (a *assignment) best(g int, zoned bool) int {
 	best, bestBelow := -1, false
 	for n := range a.nodes {
 		nd := &a.nodes[n]
-		if nd.load >= nd.cap || slices.Contains(a.held[g], n) || zoned && !a.zoneFits(g, n, -1) {
+		if nd.load >= nd.cap || slices.Contains(a.held[g], n) || zoned && !a.zoneFits(g, nd.zone, -1) {
 			continue
 		}
 		below := nd.load < ceil(nd.share)
@@ -284,15 +296,39 @@ func (a *assignment) best(g int, zoned bool) int {
 // of x goes to y, and so on to a member with room. Without zones such a chain always exists (the caps admit a complete
 // assignment, and an augmenting path leads to it).
 func (a *assignment) makeRoom(g int, zoned bool) bool {
+	return a.chain(g,
+		func(zone int) bool { return !zoned || a.zoneFits(g, zone, -1) },
+		func(h, from, zone int) bool { return !zoned || a.zoneFits(h, zone, from) })
+}
+
+// chain gives g a replica in a zone for which first is true, and moves groups of the member that gets it on as long as it
+// takes to find room, each once and only to zones for which next is true. It takes the shortest such chain, or does nothing
+// and returns false.
+func (a *assignment) chain(g int, first func(zone int) bool, next func(h, from, zone int) bool) bool {
 	type step struct{ from, group int } // group moves from node `from` to the node the step is recorded for
 	via := make([]step, len(a.nodes))
 	seen := make([]bool, len(a.nodes))
 	var queue []int
-	for n := range a.nodes {
-		if !slices.Contains(a.held[g], n) && (!zoned || a.zoneFits(g, n, -1)) {
-			seen[n], via[n] = true, step{-1, g}
-			queue = append(queue, n)
+	visit := func(zone int, s step) {
+		for _, n := range a.in[zone] {
+			if !seen[n] && !slices.Contains(a.held[s.group], n) {
+				seen[n], via[n] = true, s
+				queue = append(queue, n)
+			}
 		}
+	}
+	for zone := range a.in {
+		if first(zone) {
+			visit(zone, step{-1, g})
+		}
+	}
+	moves := func(h, n int) bool { // whether h moves already on the way to n
+		for ; n >= 0; n = via[n].from {
+			if via[n].group == h {
+				return true
+			}
+		}
+		return false
 	}
 	for len(queue) > 0 {
 		n := queue[0]
@@ -308,14 +344,13 @@ func (a *assignment) makeRoom(g int, zoned bool) bool {
 			}
 			return true
 		}
-		for _, h := range a.groupsOf(n) {
-			if h == g {
+		for _, h := range a.holds[n] {
+			if moves(h, n) {
 				continue
 			}
-			for m := range a.nodes {
-				if !seen[m] && !slices.Contains(a.held[h], m) && (!zoned || a.zoneFits(h, m, n)) {
-					seen[m], via[m] = true, step{n, h}
-					queue = append(queue, m)
+			for zone := range a.in {
+				if next(h, n, zone) {
+					visit(zone, step{n, h})
 				}
 			}
 		}
@@ -323,32 +358,53 @@ func (a *assignment) makeRoom(g int, zoned bool) bool {
 	return false
 }
 
-// mend moves replicas out of shared zones into zones that their group lacks, where there is room.
+// mend moves replicas out of shared zones into zones that their group lacks: where there is room, and else by a chain of
+// moves, none of which takes a zone from another group. A group that lacks a zone loses its majority with one. Where there
+// are not zones enough for all, those that have the most give: a group in one zone would lose everything with it.
 func (a *assignment) mend() {
+	want := min(a.rf, a.zones)
 	for g := range a.held {
-		for a.distinct(g) < min(a.rf, a.zones) {
-			out := a.surplus(g)
-			in := -1
-			for n := range a.nodes {
-				if a.nodes[n].load < a.nodes[n].cap && a.inZone(g, a.nodes[n].zone) == 0 && (in < 0 || a.rank[g][n] > a.rank[g][in]) {
-					in = n
-				}
-			}
-			if in < 0 {
+		for a.distinct(g) < want && a.spread(g, a.keepsZones) {
+		}
+	}
+	for g := range a.held {
+		for a.distinct(g)+1 < want {
+			rich := a.distinct(g) + 2
+			if !a.spread(g, func(h, from, zone int) bool { return a.distinct(h) >= rich || a.keepsZones(h, from, zone) }) {
 				break
 			}
-			a.drop(g, out)
-			a.add(g, in)
 		}
 	}
 }
 
-func (a *assignment) distinct(g int) int {
-	seen := map[int]bool{}
-	for _, n := range a.held[g] {
-		seen[a.nodes[n].zone] = true
+// spread gives g one more zone by a chain of moves for which next is true, if that can be.
+func (a *assignment) spread(g int, next func(h, from, zone int) bool) bool {
+	shared := slices.DeleteFunc(slices.Clone(a.held[g]), func(n int) bool { return a.inZone(g, a.nodes[n].zone) < 2 })
+	slices.SortFunc(shared, func(x, y int) int { return a.missed(g, x, y) })
+	for _, out := range shared {
+		a.drop(g, out)
+		if a.chain(g, func(zone int) bool { return a.inZone(g, zone) == 0 }, next) {
+			return true
+		}
+		a.add(g, out)
 	}
-	return len(seen)
+	return false
+}
+
+// keepsZones reports whether h has as many zones as before when it moves from a member to zone.
+func (a *assignment) keepsZones(h, from, zone int) bool {
+	old := a.nodes[from].zone
+	return old == zone || a.inZone(h, old) > 1 || a.inZone(h, zone) == 0
+}
+
+// distinct counts the zones of g's replicas.
+func (a *assignment) distinct(g int) (zones int) {
+	for i, n := range a.held[g] {
+		if !slices.ContainsFunc(a.held[g][:i], func(x int) bool { return a.nodes[x].zone == a.nodes[n].zone }) {
+			zones++
+		}
+	}
+	return zones
 }
 
 // needy returns the members that hold less than half of their share. It is asked before anything moves: what a new
@@ -384,8 +440,8 @@ func (a *assignment) pull(n int) bool {
 	})
 	for _, d := range donors {
 		best := -1
-		for _, g := range a.groupsOf(d) {
-			if !slices.Contains(a.held[g], n) && a.zoneFits(g, n, d) && (best < 0 || a.rank[g][n] > a.rank[best][n]) {
+		for _, g := range a.holds[d] {
+			if !slices.Contains(a.held[g], n) && a.zoneFits(g, a.nodes[n].zone, d) && (best < 0 || a.rank[g][n] > a.rank[best][n]) {
 				best = g
 			}
 		}

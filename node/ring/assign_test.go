@@ -222,6 +222,9 @@ func TestGrowthFromOneToAHundredStaysBalanced(t *testing.T) {
 		ms := members(n, 3)
 		p = Assign(p, ms, 3)
 		checkRules(t, p, ms, 3)
+		if n >= 3 && n%3 == 0 {
+			checkZones(t, p, ms, 3) // also where a zone was short of nodes before
+		}
 	}
 	replicas, _ := loads(p)
 	for id, n := range replicas {

@@ -299,3 +299,41 @@ func TestNewMembersVoteAtOnceWhileNoVoterCanBeSpared(t *testing.T) {
 		}
 	}
 }
+
+func TestIdleCountsWhoGetsNothing(t *testing.T) {
+	for n, want := range map[int]int{3: 0, 3 * ring.Groups: 0, 3*ring.Groups + 5: 5} {
+		ms := make([]ring.Member, n)
+		for i := range ms {
+			ms[i] = ring.Member{ID: fmt.Sprintf("n%04d", i)}
+		}
+		if got := idle(ring.Assign(nil, ms, 3), ms); got != want {
+			t.Errorf("%d nodes: %d get nothing, want %d", n, got, want)
+		}
+	}
+	if got := idle(make([]ring.Placement, ring.Groups), []ring.Member{{ID: "a", Draining: true}}); got != 0 {
+		t.Errorf("a member that is going counts as idle")
+	}
+}
+
+func TestOnlyWhoIsWaitedForIsPolledFast(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*State, *[ring.Groups]groupView)
+		want []string
+	}{
+		"nothing moves":       {func(*State, *[ring.Groups]groupView) {}, nil},
+		"a learner":           {func(st *State, _ *[ring.Groups]groupView) { st.Groups[7].Learner = "d" }, []string{"a"}},
+		"replicas change":     {func(st *State, _ *[ring.Groups]groupView) { st.Groups[7].Next = []string{"a", "b", "d"} }, []string{"a"}},
+		"it does not serve":   {func(_ *State, gv *[ring.Groups]groupView) { gv[7].notServing = epochZero }, []string{"a"}},
+		"no primary":          {func(st *State, _ *[ring.Groups]groupView) { st.Groups[7].Primary = "" }, []string{"a", "b", "c"}},
+		"the first elections": {func(st *State, _ *[ring.Groups]groupView) { st.Groups[0].Run = "" }, []string{"a", "b", "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st, v := scene()
+			c.edit(st, v.groups)
+			hot, moving := awaited(st, v.groups)
+			if got := sortedIDs(hot); !slices.Equal(got, c.want) || moving != (len(c.want) > 0) {
+				t.Errorf("polled fast: %v, moving %v; want %v", got, moving, c.want)
+			}
+		})
+	}
+}

@@ -209,6 +209,24 @@ func (r *reign) retarget(st *State, servers map[string]server, now time.Time) {
 		}
 	}
 	r.target, r.targetKey = ring.Assign(prev, members, st.RF), key
+	if n := idle(r.target, members); n > 0 {
+		r.log.Warn("more nodes than the placement has use for: some hold no data and only pass commands on",
+			"nodes", len(members), "without_data", n, "groups", ring.Groups, "replicas", st.RF)
+	}
+}
+
+// idle counts the members that get nothing, those that are going left out.
+func idle(target []ring.Placement, members []ring.Member) (n int) {
+	holds := map[string]bool{}
+	for i := range target {
+		for _, id := range target[i].Replicas {
+			holds[id] = true
+		}
+	}
+	for _, m := range members {
+		n += boolInt(!m.Draining && !holds[m.ID])
+	}
+	return n
 }
 
 // due starts an errand that is not under way: at most one call per node, bounded, on its own goroutine.
@@ -236,24 +254,24 @@ func (r *reign) due(m map[string]*errand, node string, now time.Time, pace time.
 	})
 }
 
-// poll asks the members how their primaries are.
+// poll asks the members how their primaries are: those that something waits for at the pace of Tick, the others at that of Poll.
 func (r *reign) poll(st *State, now time.Time) {
 	lists := map[string][]uint16{}
-	moving := st.Groups[0].Term != 0 && st.Groups[0].Run == ""
 	for i := range st.Groups {
-		g := &st.Groups[i]
-		if g.Primary != "" {
+		if g := &st.Groups[i]; g.Primary != "" {
 			lists[g.Primary] = append(lists[g.Primary], uint16(i))
 		}
-		moving = moving || g.Primary == "" || g.Learner != "" || g.Next != nil || !r.groups[i].notServing.IsZero()
 	}
-	pace := r.t.o.Timing.Poll
-	if r.busy = moving; moving {
-		pace = r.t.o.Timing.Tick
-	}
+	hot, moving := awaited(st, &r.groups)
+	r.busy = moving
+	slow := max(r.t.o.Timing.Poll, time.Duration(len(st.Members))*pollSpacing)
 	for id, m := range st.Members {
 		if m.Status == Removed || r.down[id] {
 			continue
+		}
+		pace := slow
+		if hot[id] {
+			pace = r.t.o.Timing.Tick
 		}
 		seen := r.status[id].digest
 		r.due(r.polls, id, now, pace, func() bool {
@@ -266,6 +284,29 @@ func (r *reign) poll(st *State, now time.Time) {
 			return true
 		})
 	}
+}
+
+// pollSpacing keeps the leader of a large cluster from polling more than a thousand times a second while nothing moves.
+const pollSpacing = time.Millisecond
+
+// awaited names the members whose status something waits for, and tells whether anything is moving: the primaries of groups
+// whose replicas change or that do not serve, and who may become primary where there is none.
+func awaited(st *State, groups *[ring.Groups]groupView) (hot map[string]bool, moving bool) {
+	hot = map[string]bool{}
+	first := st.Groups[0].Term != 0 && st.Groups[0].Run == "" // nobody has been primary yet
+	for i := range st.Groups {
+		g := &st.Groups[i]
+		switch {
+		case g.Primary == "" || first:
+			for _, id := range replicasOf(g) {
+				hot[id] = true
+			}
+			moving = true
+		case g.Learner != "" || g.Next != nil || !groups[i].notServing.IsZero():
+			hot[g.Primary], moving = true, true
+		}
+	}
+	return hot, moving
 }
 
 func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
