@@ -54,12 +54,22 @@ func (g *Group[S]) nextRound(b *Batch[S]) {
 }
 
 // WantStale says that a client would be answered from replicas. From then on, and for ten seconds, this node asks its
-// primaries how old its content is.
-func (d *Driver[S]) WantStale(now time.Time) {
+// primaries how old its content is. It returns false if replicas answer nothing.
+func (d *Driver[S]) WantStale(now time.Time) bool {
+	if d.opt.MaxStaleness <= 0 {
+		return false
+	}
 	stamp := int64(now.Sub(d.start)) + 1
 	if old := d.wanted.Load(); old == 0 || stamp-old > int64(time.Second) { // readers on all processors come by here
 		d.wanted.Store(stamp)
 	}
+	return true
+}
+
+// StaleWanted tells that WantStale was called in the last ten seconds, and that replicas may answer at all.
+func (d *Driver[S]) StaleWanted(now time.Time) bool {
+	wanted := d.wanted.Load()
+	return d.opt.MaxStaleness > 0 && wanted != 0 && now.Sub(d.start)-time.Duration(wanted) < readAgain
 }
 
 // Stale tells that this replica, primary or not, may answer a read from memory whose newest record was seq: all that it
@@ -81,8 +91,7 @@ func (g *Group[S]) Stale(seq uint64, now time.Time) bool {
 // askAge asks the primaries how old this node's content is, while somebody reads it.
 func (d *Driver[S]) askAge(now time.Time, b *Batch[S]) {
 	every := min(max(d.opt.MaxStaleness/5, askAtMost), askAtLeast)
-	wanted := d.wanted.Load()
-	if d.opt.MaxStaleness <= 0 || wanted == 0 || now.Sub(d.start)-time.Duration(wanted) >= readAgain {
+	if !d.StaleWanted(now) {
 		return
 	}
 	d.mu.Lock()
@@ -179,4 +188,9 @@ func (r *Receiver[S]) onTold(g *Group[S], body []byte) error {
 	g.ev = Event{Kind: Told, From: r.peer, Stamp: stamp, Seq: binary.LittleEndian.Uint64(body[10:])}
 	g.step(&r.batch)
 	return nil
+}
+
+// Leased tells that this is the primary, that it serves and that its lease holds, so that it can answer with the newest.
+func (g *Group[S]) Leased(now time.Time) bool {
+	return g.Serving() && (g.solo || !g.d.opt.NoLease && g.leaseUntil.After(now))
 }
