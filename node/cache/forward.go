@@ -548,5 +548,6 @@ func (in *Inbound) BatchEnd() {
 		in.s.Close()
 	}
 	in.round.release(err == nil)
+	in.c.countReads(&in.round.reads)
 	in.c.flushDirty()
 }

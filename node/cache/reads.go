@@ -25,9 +25,10 @@ const (
 )
 
 // acceptsStale says that the connection's reads may be answered by a replica. Clients that cache what they read are told
-// of changes by the primary, which must know what they have; commands must not overtake parked ones.
+// of changes by the primary, which must know what they have. Such a read keeps no order with what the connection has under
+// way elsewhere, since it may miss even what was acknowledged.
 func (k *conn) acceptsStale(c *Cache) bool {
-	return k.client.ReadOnly() && k.client.Tracking() == nil && k.parked.Load() == 0 && !c.obs.pause.paused(false, k.now)
+	return k.client.ReadOnly() && k.client.Tracking() == nil && !c.obs.pause.paused(false, k.now)
 }
 
 // replicable says that a replica may run the command: it reads keys, changes nothing and never waits.

@@ -88,7 +88,8 @@ func (g *Group[S]) Stale(seq uint64, now time.Time) bool {
 	return !as.IsZero() && now.Sub(as) <= g.d.opt.MaxStaleness
 }
 
-// askAge asks the primaries how old this node's content is, while somebody reads it.
+// askAge asks the primaries how old this node's content is, while somebody reads it; of what this node is primary of, it
+// asks a majority.
 func (d *Driver[S]) askAge(now time.Time, b *Batch[S]) {
 	every := min(max(d.opt.MaxStaleness/5, askAtMost), askAtLeast)
 	if !d.StaleWanted(now) {
@@ -107,8 +108,11 @@ func (d *Driver[S]) askAge(now time.Time, b *Batch[S]) {
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.Lock()
-		if leader := g.st.Leader(); g.st.Role() == Follower && leader != "" {
+		switch leader := g.st.Leader(); {
+		case g.st.Role() == Follower && leader != "":
 			questions[leader] = binary.LittleEndian.AppendUint16(questions[leader], g.ID)
+		case g.serving && !g.solo && now.Sub(g.sure) >= every:
+			g.confirm(now, b) // so that it knows its own age should it be cut off
 		}
 		g.Unlock()
 	}
