@@ -139,6 +139,10 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 			return
 		}
 		g.step(b)
+		if g.st.Round() > g.st.ConfirmedRound() { // replies wait for those that have gone
+			g.ev = Event{Kind: Confirm}
+			g.step(b)
+		}
 		g.solo = g.st.Role() == Primary
 		g.d.opt.Machine.Changed(g.ID)
 	}

@@ -14,8 +14,8 @@ const (
 
 // The time between two questions of how old this node's content is: a fifth of what it may be, within these.
 const (
-	askAtMost  = 100 * time.Millisecond
-	askAtLeast = time.Second
+	askSoonest = 100 * time.Millisecond
+	askLatest  = time.Second
 )
 
 // Confirming begins a round in which a majority confirms that this is the primary, for a reply whose value was captured
@@ -91,7 +91,7 @@ func (g *Group[S]) Stale(seq uint64, now time.Time) bool {
 // askAge asks the primaries how old this node's content is, while somebody reads it; of what this node is primary of, it
 // asks a majority.
 func (d *Driver[S]) askAge(now time.Time, b *Batch[S]) {
-	every := min(max(d.opt.MaxStaleness/5, askAtMost), askAtLeast)
+	every := min(max(d.opt.MaxStaleness/5, askSoonest), askLatest)
 	if !d.StaleWanted(now) {
 		return
 	}
