@@ -279,3 +279,23 @@ func TestReadsShareARound(t *testing.T) {
 		}
 	})
 }
+
+func TestReadsEndWhenTheOthersAreTakenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := drivers(t, 3, Options{})
+		a := c.nodes[0]
+		c.lead(a, 1, c.nodes, 0)
+		for _, n := range c.nodes[1:] {
+			c.cut(a, n)
+		}
+		lost := a.confirming(0)
+		_ = a.end()
+		c.configure(Config{Term: 1, Primary: "a", Replicas: []string{"a"}}, c.nodes[:1], 0, 0)
+		if a.confirmed(0) < lost {
+			t.Error("a read waits for nodes that have no place in the group any more")
+		}
+		if a.confirming(0) != 0 {
+			t.Error("alone, a read waits")
+		}
+	})
+}
