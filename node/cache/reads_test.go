@@ -184,12 +184,24 @@ func TestQuorumReadsOfACutOffPrimaryAreNotAnswered(t *testing.T) {
 	if got := k.receive(2); !strings.HasPrefix(got[0], "TRYAGAIN") || got[1] != "PONG" {
 		t.Errorf("after the deadline: %q", got)
 	}
+}
+
+func TestQuorumReadsOfADeposedPrimaryEndAtOnce(t *testing.T) {
+	const wait = 20 * time.Second
+	c := start(t, 2, setup{quorum: true, wait: wait})
+	a, b := c.nodes[0], c.nodes[1]
+	c.assign(func(int) string { return "a" }, func(int) []string { return []string{"a", "b", "c"} })
+	k := c.client(a)
+	k.want("SET k v", "OK")
+	k.want("GET k", "v")
+	_ = b.net.Close()
+	asked := time.Now()
 	k.send("GET k")
 	k.silent("without a majority")
 	c.term++
 	c.fence() // another is elected: a steps down
 	a.FlushReplies()
-	if got := k.receive(1); !strings.HasPrefix(got[0], "TRYAGAIN") {
-		t.Errorf("deposed: %q", got)
+	if got := k.receive(1); !strings.HasPrefix(got[0], "TRYAGAIN") || time.Since(asked) > wait/2 {
+		t.Errorf("deposed: %q after %v", got, time.Since(asked))
 	}
 }
