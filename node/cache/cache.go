@@ -36,6 +36,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Promised is how many replicas have a write when its reply is sent, for WAIT.
 	Promised int
+	// Quorum has a majority confirm each read, after its value was captured, in place of a lease.
+	Quorum bool
 }
 
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
@@ -65,17 +67,20 @@ type Cache struct {
 	scripts scripts
 	batches sync.Pool
 	work    steps
-	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
-	Stats   Stats
-	obs     observing
-	waitsMu sync.Mutex
-	waits   []replicaWait
+	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
+	copiesRead atomic.Bool
+	clock      atomic.Int64 // unix ms of the last sweep, for what replicas apply
+	Stats      Stats
+	obs        observing
+	waitsMu    sync.Mutex
+	waits      []replicaWait
 }
 
 // Stats counts since the start. Fields are read with Load.
 type Stats struct {
 	Commands, Forwarded, Received, Parked      atomic.Uint64
 	Hits, Misses, Expired, Evicted, Unanswered atomic.Uint64
+	ReadsLease, ReadsQuorum, ReadsStale        atomic.Uint64
 }
 
 // part is what the cache keeps of one group, under the group's lock.
@@ -85,12 +90,14 @@ type part struct {
 	fx    command.Effects
 	ctx   command.Ctx
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
-	slotSeq  [ring.Slots / ring.Groups]uint64
-	waiting  waiters
-	sleepers sleepers // commands that wait for keys
-	watched  watchTable
-	script   *scriptRun                // the one that has the lock
-	busy     atomic.Pointer[scriptRun] // one that takes its time: the group is its alone, whoever has the lock
+	slotSeq    [ring.Slots / ring.Groups]uint64
+	blur       uint64 // as slotSeq, of all slots, while nobody reads this copy
+	waiting    waiters
+	confirming waiters  // reads that wait for a round, in its order
+	sleepers   sleepers // commands that wait for keys
+	watched    watchTable
+	script     *scriptRun                // the one that has the lock
+	busy       atomic.Pointer[scriptRun] // one that takes its time: the group is its alone, whoever has the lock
 	happenings
 }
 
@@ -112,6 +119,7 @@ type round struct {
 	remotes  []stream // forward streams written to in this round
 	used     []*resp.Session
 	commands uint64
+	reads    readCounts
 	meter    meter
 	// early says that a reply could leave before the round's end, so that those which must not are kept in kept.
 	early bool
@@ -338,6 +346,9 @@ func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 	}
 	o := op{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: w.Proto}
 	if k.client.ReadOnly() {
+		if k.acceptsStale(c) && c.fromCopy(&o, w, k.now, k.home) {
+			return
+		}
 		if to := c.view.Load(); to.primary[o.group] != c.opt.Self && to.addr[to.primary[o.group]] != "" {
 			w.Error(moved(slot, to.addr[to.primary[o.group]]))
 			return
@@ -466,6 +477,7 @@ func (c *Cache) endRound(r *round) {
 		c.Stats.Commands.Add(r.commands)
 		r.commands = 0
 	}
+	c.countReads(&r.reads)
 	c.flushDirty()
 }
 

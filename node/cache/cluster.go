@@ -277,6 +277,10 @@ func (o once) settle(_ uint64, raw []byte) {
 // Do runs one command as a client's would be, wherever its keys are, and returns the reply in RESP2. A command that would
 // wait for its keys answers as if it had waited in vain. It is safe for concurrent use.
 func (c *Cache) Do(ctx context.Context, args ...[]byte) ([]byte, error) {
+	return c.do(ctx, LevelDefault, args)
+}
+
+func (c *Cache) do(ctx context.Context, level Level, args [][]byte) ([]byte, error) {
 	spec, problem := command.Resolve(args)
 	if problem != "" {
 		return nil, errors.New(problem)
@@ -295,10 +299,11 @@ func (c *Cache) Do(ctx context.Context, args ...[]byte) ([]byte, error) {
 			c.giveRound(r)
 			return nil, errors.New(crossSlot)
 		}
-		c.dispatch(answer, []op{{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: 2}}, nil, now, r)
+		ops := []op{{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: 2}}
+		c.dispatch(answer, level.at(ops), nil, now, r)
 	case command.ScopeScatter:
 		g, ops := split(spec, args, 2)
-		c.dispatch(g, ops, nil, now, r)
+		c.dispatch(g, level.at(ops), nil, now, r)
 		if direct = g.complete(hold); direct {
 			g.write(&w)
 		}
@@ -334,6 +339,7 @@ func (c *Cache) finishDo(r *round) error {
 	r.remotes = r.remotes[:0]
 	err := c.driver.EndBatch(&r.batch)
 	r.release(err == nil)
+	c.countReads(&r.reads)
 	c.flushDirty()
 	c.batches.Put(r)
 	return err

@@ -8,6 +8,9 @@
 // A transaction (MULTI … EXEC) and a script run at the primary of their slot as one op: under the group's lock, with all
 // effects in one record. tx.go, watch.go and script.go begin with how, and at what cost.
 //
+// A connection that sent READONLY may be answered from this node's own copy of a group; reads.go says when, and what the
+// read levels are.
+//
 // What a command does is left to package command, what a record's fate is to package replica, who is primary to
 // package topology.
 package cache

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"slices"
+	"time"
 
 	"hypercache/node/command"
 	"hypercache/node/ring"
@@ -19,6 +20,7 @@ var del = []byte("DEL")
 // sweep deletes expired keys of the groups that this node is primary of, and fails replies that waited too long.
 func (c *Cache) sweep(now int64, r *round) {
 	c.clock.Store(now)
+	c.copiesRead.Store(c.driver.StaleWanted(time.Now()))
 	for i := range c.parts {
 		p := &c.parts[i]
 		for range expireRounds {

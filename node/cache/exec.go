@@ -28,6 +28,9 @@ type op struct {
 	// it must not.
 	waited, noBlock bool
 	until           int64
+	quorum          bool   // a majority must confirm the reply
+	stale           bool   // this node's copy may answer
+	round           uint64 // the round that its reply must wait for, 0 for none
 	origins
 }
 
@@ -95,6 +98,7 @@ const (
 // exec runs the op if this node serves its group, with the reply in w or held back.
 func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outcome {
 	r.now = now
+	o.quorum = o.quorum || c.opt.Quorum
 	p := &c.parts[o.group]
 	if o.spec.DenyOOM && c.db.OverLimit() && p.serving() && !c.evict(r) {
 		c.answer(w, &to, o.refusal(errOOM))
@@ -142,9 +146,10 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	}
 	if !o.writes() {
 		c.count(w.Buf[mark:])
+		r.reads.read(o)
 	}
-	if p.group.Held(seq) {
-		p.hold(seq, o.writes(), to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
+	if p.held(o, seq) {
+		p.hold(seq, o, to, w.Buf[mark:], now+c.opt.Wait.Milliseconds())
 		c.wake(p, &p.events, now, r)
 		p.group.Unlock()
 		return done
@@ -211,6 +216,7 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 // order gives a write its place in the log, and returns the record that the reply must wait for. It returns false
 // when the reply may rest on state that another primary has changed meanwhile: nothing was changed here then.
 func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool) {
+	o.round = 0
 	if fx != nil && fx.N > 0 {
 		seq = p.group.Propose(fx.Buf, &r.batch)
 		p.touched(o, seq)
@@ -224,6 +230,10 @@ func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool)
 			return 0, true
 		}
 		return 0, p.group.Readable(time.Time{}, &r.batch)
+	}
+	if o.quorum {
+		o.round = p.group.Confirming(&r.batch)
+		return p.depends(o), true
 	}
 	// Whether this still is the primary is asked after the value was read.
 	if !p.group.Readable(time.Now(), &r.batch) {
@@ -272,7 +282,8 @@ func (c *Cache) count(reply []byte) {
 // waiter is a reply that waits for a record.
 type waiter struct {
 	seq      uint64
-	deadline int64 // unix ms
+	deadline int64  // unix ms
+	round    uint64 // and for that round, unless 0
 	write    bool
 	own      bool // the session has the bytes: Release, not Reply
 	t        resp.Ticket
@@ -316,8 +327,8 @@ func (q *waiters) pop() (w waiter) {
 
 var okReply = []byte("+OK\r\n")
 
-func (p *part) hold(seq uint64, write bool, to origin, reply []byte, deadline int64) {
-	w := waiter{seq: seq, write: write, deadline: deadline, t: to.t, sink: to.sink, id: to.id}
+func (p *part) hold(seq uint64, o *op, to origin, reply []byte, deadline int64) {
+	w := waiter{seq: seq, round: o.round, write: o.writes(), deadline: deadline, t: to.t, sink: to.sink, id: to.id}
 	if to.b != nil {
 		to.b.end()
 	}
@@ -328,6 +339,10 @@ func (p *part) hold(seq uint64, write bool, to origin, reply []byte, deadline in
 		w.reply = okReply
 	default:
 		w.reply = slices.Clone(reply)
+	}
+	if w.round > 0 {
+		p.confirming.push(w)
+		return
 	}
 	p.waiting.push(w)
 }
@@ -356,6 +371,7 @@ func (w *waiter) fail() {
 func (c *Cache) Apply(group uint16, effects []byte) error {
 	c.parts[group].watched.forget()
 	shard := c.parts[group].shard
+	c.applied(&c.parts[group], effects)
 	shard.SetClock(c.clock.Load())
 	return command.Apply(shard, effects)
 }
@@ -404,6 +420,7 @@ func (c *Cache) Settled(group uint16, seq uint64) {
 		first := p.waiting.pop()
 		first.done()
 	}
+	p.releaseConfirmed(seq)
 }
 
 // Lost implements replica.Machine.
@@ -414,13 +431,16 @@ func (c *Cache) Lost(group uint16) {
 		first := p.waiting.pop()
 		first.fail()
 	}
+	c.failConfirming(p)
 	clear(p.slotSeq[:])
+	p.blur = 0
 	c.reroute(p)
 }
 
 // Changed implements replica.Machine.
 func (c *Cache) Changed(group uint16) {
 	if p := &c.parts[group]; !p.group.Primary() {
+		c.failConfirming(p)
 		c.reroute(p)
 	}
 	c.park.kick()
@@ -428,10 +448,12 @@ func (c *Cache) Changed(group uint16) {
 
 // expireWaiters fails the replies of a group that have waited too long. The caller holds the group's lock.
 func (c *Cache) expireWaiters(p *part, now int64) {
-	for w := p.waiting.front(); w != nil && w.deadline < now; w = p.waiting.front() {
-		c.Stats.Unanswered.Add(1)
-		first := p.waiting.pop()
-		first.fail()
+	for _, q := range [...]*waiters{&p.waiting, &p.confirming} {
+		for w := q.front(); w != nil && w.deadline < now; w = q.front() {
+			c.Stats.Unanswered.Add(1)
+			first := q.pop()
+			first.fail()
+		}
 	}
 }
 

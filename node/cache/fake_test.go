@@ -110,6 +110,8 @@ type setup struct {
 	disk   bool
 	quiet  bool // Run is not started
 	down   func(node string) bool
+	quorum bool
+	stale  time.Duration
 }
 
 func start(t *testing.T, n int, o setup) *cluster {
@@ -124,13 +126,13 @@ func start(t *testing.T, n int, o setup) *cluster {
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
 		srv := &cacheServer{sessions: map[uint64]*resp.Session{}}
-		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down})
+		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down, Quorum: o.quorum})
 		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored
 		for g := range restored {
 			restored[g].Incarnation = uint64(i + 1)
 		}
-		opt := replica.Options{Self: x.id, Machine: x.Cache, Acks: o.acks}
+		opt := replica.Options{Self: x.id, Machine: x.Cache, Acks: o.acks, NoLease: o.quorum, MaxStaleness: o.stale}
 		if o.disk {
 			opt.Journal = x.j
 		}

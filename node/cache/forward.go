@@ -39,6 +39,7 @@ const (
 	flagTx      = 16 // EXEC with its queue, or WATCH
 	flagReads   = 32 // for a client that caches what it reads
 	flagBy      = 64 // by a client that wants to know its own writes
+	flagQuorum  = 128
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
@@ -190,6 +191,9 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32, now int64) []byte {
 	if o.tx != nil || o.watch {
 		flags |= flagTx
 	}
+	if o.quorum {
+		flags |= flagQuorum
+	}
 	flags |= o.flags()
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint32(b, gen)
@@ -222,6 +226,7 @@ func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) 
 		o.proto = 3
 	}
 	o.noBlock, o.waited, o.until = flags&flagNoBlock != 0, flags&flagWaited != 0, 0
+	o.quorum, o.stale = flags&flagQuorum != 0, false
 	o.origins = origins{reads: flags&flagReads != 0}
 	by := flags&flagBy != 0
 	o.group, o.slot = binary.LittleEndian.Uint16(b[13:]), binary.LittleEndian.Uint16(b[15:])
@@ -543,5 +548,6 @@ func (in *Inbound) BatchEnd() {
 		in.s.Close()
 	}
 	in.round.release(err == nil)
+	in.c.countReads(&in.round.reads)
 	in.c.flushDirty()
 }

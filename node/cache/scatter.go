@@ -115,10 +115,16 @@ func (g *gather) writeByKey(w *resp.Writer) {
 // scatter runs a command whose keys may be anywhere: one part for each group that has any of them.
 func (c *Cache) scatter(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	if o, one := singleGroup(spec, args, w.Proto); one {
+		if k.acceptsStale(c) && c.fromCopy(&o, w, k.now, k.home) {
+			return
+		}
 		c.run(k, w, &o)
 		return
 	}
 	g, ops := split(spec, args, w.Proto)
+	if k.acceptsStale(c) {
+		LevelStale.at(ops)
+	}
 	c.dispatch(g, ops, k, k.now, k.home)
 	if g.complete(func() origin { return origin{t: k.s.Hold()} }) {
 		g.write(w)
@@ -175,6 +181,10 @@ func (c *Cache) dispatch(to sink, ops []op, k *conn, now int64, r *round) {
 		o.observedBy(k)
 		w.Buf, w.Proto = w.Buf[:0], o.proto
 		from := origin{sink: to, id: uint64(i), conn: k, n: n}
+		if o.stale && c.fromCopy(o, &w, now, r) {
+			to.settle(from.id, w.Buf)
+			continue
+		}
 		if ordered {
 			where := elsewhere
 			if !inflight || v.primary[o.group] == c.opt.Self { // see run

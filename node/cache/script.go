@@ -222,9 +222,9 @@ func (x *scriptRun) work() {
 	case x.moved >= 0:
 		x.o.slot, x.o.group, again = uint16(x.moved), ring.GroupOf(uint16(x.moved)), true
 	default:
-		if seq := x.order(fx, &w); p.group.Held(seq) {
+		if seq := x.order(fx, &w); p.held(&x.o, seq) {
 			held = true
-			p.hold(seq, x.o.writes(), x.to, w.Buf, time.Now().Add(c.opt.Wait).UnixMilli())
+			p.hold(seq, &x.o, x.to, w.Buf, time.Now().Add(c.opt.Wait).UnixMilli())
 		}
 		c.wake(p, &p.events, x.now, x.round)
 	}

@@ -326,8 +326,8 @@ func (c *Cache) rerun(p *part, s *sleeper, now int64, r *round) {
 	switch {
 	case !ok:
 		c.route(s, now) // it may not be answered here yet, and has changed nothing
-	case p.group.Held(seq):
-		p.hold(seq, s.o.spec.Write, s.to, w.Buf, now+c.opt.Wait.Milliseconds())
+	case p.held(&s.o, seq):
+		p.hold(seq, &s.o, s.to, w.Buf, now+c.opt.Wait.Milliseconds())
 	case r.batch.Pending():
 		s.b.end()
 		r.keep(&s.to, w.Buf, s.o.spec.Write)

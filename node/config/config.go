@@ -90,6 +90,15 @@ type Cluster struct {
 	// moments in a failover; quorum survives the loss of any one node; all stops
 	// accepting writes as soon as one replica is away.
 	WriteAcks string `key:"write_acks"`
+	// Reads says how a primary knows that what it answers is the newest: lease
+	// rests on clocks that run at about the same speed and costs nothing; quorum
+	// asks a majority after each read, a round trip that reads share.
+	Reads string `key:"reads"`
+	// MaxStaleness bounds how old what a replica answers a connection may be that
+	// sent READONLY, or an HTTP request with reads=stale. Shorter refuses sooner
+	// when a replica is behind or cut off; longer keeps answering. 0: replicas
+	// answer nothing.
+	MaxStaleness time.Duration `key:"max_staleness"`
 	// Zone is the failure domain (rack, availability zone) of this node. Replicas
 	// of a key are put in different zones while there are enough. Empty: one
 	// unnamed zone.
@@ -199,6 +208,8 @@ func Default() Config {
 			Name:              "hypercache",
 			ReplicationFactor: 3,
 			WriteAcks:         "quorum",
+			Reads:             "lease",
+			MaxStaleness:      5 * time.Second,
 			HeartbeatInterval: 100 * time.Millisecond,
 			SuspectAfter:      time.Second,
 			Lease:             500 * time.Millisecond,

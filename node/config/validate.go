@@ -133,6 +133,7 @@ func (c Config) checkCluster(k *check) {
 		k.fail("cluster.replication_factor", "%d is impossible; want 1 to 7, usually 3", rf)
 	}
 	k.oneOf("cluster.write_acks", c.Cluster.WriteAcks, "one", "quorum", "all")
+	k.oneOf("cluster.reads", c.Cluster.Reads, "lease", "quorum")
 	if n := c.Cluster.BootstrapExpect; n < 0 || n > 7 {
 		k.fail("cluster.bootstrap_expect", "%d is impossible; want 1 to 7, usually 3, or 0 to derive it from the seeds", n)
 	}
@@ -152,6 +153,7 @@ func (c Config) checkTimings(k *check) {
 		{"cluster.heartbeat_interval", cl.HeartbeatInterval, 10 * time.Millisecond, time.Minute, false},
 		{"cluster.suspect_after", cl.SuspectAfter, 50 * time.Millisecond, 10 * time.Minute, false},
 		{"cluster.lease", cl.Lease, 50 * time.Millisecond, 10 * time.Minute, false},
+		{"cluster.max_staleness", cl.MaxStaleness, 500 * time.Millisecond, 10 * time.Minute, true},
 		{"cluster.ack_timeout", cl.AckTimeout, 50 * time.Millisecond, 10 * time.Minute, false},
 		{"cluster.handover_timeout", cl.HandoverTimeout, 100 * time.Millisecond, time.Hour, false},
 		{"limits.idle_timeout", c.Limits.IdleTimeout, time.Second, 365 * 24 * time.Hour, true},

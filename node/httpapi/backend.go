@@ -15,6 +15,9 @@ type Backend interface {
 	// returns when the configured acknowledgements are in. What went wrong is a
 	// Reply of KindError, with Redis' prefix.
 	Do(ctx context.Context, args ...[]byte) Reply
+	// Read is Do for a command that only reads, with a level of its own. Where this
+	// node's copy is not known to be new enough for ReadStale, the primary answers.
+	Read(ctx context.Context, level ReadLevel, args ...[]byte) Reply
 	// Health is the node's own view of itself and the cluster.
 	Health() Health
 	// Ready says whether the node serves its share; if not, why, one reason each.
@@ -34,6 +37,16 @@ type Backend interface {
 	// Stats are the figures behind /metrics and /api/status.
 	Stats() Stats
 }
+
+// ReadLevel says how new what a read returns must be.
+type ReadLevel uint8
+
+// The levels of a read.
+const (
+	ReadDefault ReadLevel = iota // the newest, as the node is configured to know it
+	ReadQuorum                   // the newest, confirmed by a majority
+	ReadStale                    // at most cluster.max_staleness old, from this node's copy
+)
 
 // Kind is the type of a Reply.
 type Kind uint8
@@ -135,6 +148,9 @@ type Stats struct {
 	CommandsTotal      uint64        `json:"commands_total"`
 	ConnectionsTotal   uint64        `json:"connections_total"`
 	ForwardedTotal     uint64        `json:"forwarded_total"`
+	ReadsLeaseTotal    uint64        `json:"reads_lease_total"`  // reads this node answered as primary, by its lease
+	ReadsQuorumTotal   uint64        `json:"reads_quorum_total"` // the same, confirmed by a majority
+	ReadsStaleTotal    uint64        `json:"reads_stale_total"`  // reads answered from a copy
 	HitsTotal          uint64        `json:"hits_total"`
 	MissesTotal        uint64        `json:"misses_total"`
 	ExpiredTotal       uint64        `json:"expired_total"`

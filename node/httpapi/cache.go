@@ -72,6 +72,28 @@ func (s *Server) do(r *http.Request, args ...[]byte) Reply {
 	return s.backend.Do(ctx, args...)
 }
 
+// read is do for a command that reads.
+func (s *Server) read(r *http.Request, level ReadLevel, args ...[]byte) Reply {
+	ctx, cancel := context.WithTimeout(r.Context(), commandTimeout)
+	defer cancel()
+	return s.backend.Read(ctx, level, args...)
+}
+
+// readLevel is the level that the query asks for.
+func readLevel(w http.ResponseWriter, r *http.Request) (ReadLevel, bool) {
+	switch v := r.URL.Query().Get("reads"); v {
+	case "":
+		return ReadDefault, true
+	case "quorum":
+		return ReadQuorum, true
+	case "stale":
+		return ReadStale, true
+	default:
+		fail(w, http.StatusBadRequest, "bad_request", fmt.Sprintf("reads=%.20q is unknown; want quorum or stale, or none", v))
+		return 0, false
+	}
+}
+
 // key is everything behind the prefix, percent-decoded once: slashes, zero bytes
 // and anything else belong to it.
 func key(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
@@ -97,7 +119,11 @@ func (s *Server) getKey(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	value := s.do(r, []byte("GET"), k)
+	level, ok := readLevel(w, r)
+	if !ok {
+		return
+	}
+	value := s.read(r, level, []byte("GET"), k)
 	switch value.Kind {
 	case KindBytes:
 	case KindNull:
@@ -107,7 +133,7 @@ func (s *Server) getKey(w http.ResponseWriter, r *http.Request) {
 		s.failReply(w, value)
 		return
 	}
-	ttl := s.do(r, []byte("PTTL"), k)
+	ttl := s.read(r, level, []byte("PTTL"), k)
 	if ttl.Kind != KindInt {
 		s.failReply(w, ttl)
 		return

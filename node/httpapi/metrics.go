@@ -28,6 +28,7 @@ const (
 	metricCommands     = "hypercache_commands_total"
 	metricConnections  = "hypercache_connections_total"
 	metricForwarded    = "hypercache_forwarded_commands_total"
+	metricReads        = "hypercache_reads_total"
 	metricHits         = "hypercache_keyspace_hits_total"
 	metricMisses       = "hypercache_keyspace_misses_total"
 	metricExpired      = "hypercache_expired_keys_total"
@@ -78,6 +79,7 @@ type nodeCollector struct {
 	backend Backend
 	info    *prometheus.Desc
 	groups  *prometheus.Desc
+	reads   *prometheus.Desc
 	values  []nodeValue
 }
 
@@ -92,6 +94,7 @@ func newNodeCollector(b Backend) *nodeCollector {
 		backend: b,
 		info:    prometheus.NewDesc(metricInfo, "Always 1; what is running here.", []string{"node", "version"}, nil),
 		groups:  prometheus.NewDesc(metricGroups, "Groups of slots by this node's role in them.", []string{"role"}, nil),
+		reads:   prometheus.NewDesc(metricReads, "Reads that this node answered, by how it knew that they were new enough.", []string{"level"}, nil),
 	}
 	add := func(kind prometheus.ValueType, name, help string, of func(*Status) float64) {
 		c.values = append(c.values, nodeValue{prometheus.NewDesc(name, help, nil, nil), kind, of})
@@ -137,6 +140,7 @@ func truth(b bool) float64 {
 func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.info
 	ch <- c.groups
+	ch <- c.reads
 	for _, v := range c.values {
 		ch <- v.desc
 	}
@@ -147,6 +151,9 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	st := Status{Health: c.backend.Health(), Stats: c.backend.Stats()}
 	st.Ready, st.Reasons = c.backend.Ready()
 	ch <- prometheus.MustNewConstMetric(c.info, prometheus.GaugeValue, 1, st.Health.Node, st.Health.Version)
+	for level, n := range map[string]uint64{"lease": st.Stats.ReadsLeaseTotal, "quorum": st.Stats.ReadsQuorumTotal, "stale": st.Stats.ReadsStaleTotal} {
+		ch <- prometheus.MustNewConstMetric(c.reads, prometheus.CounterValue, float64(n), level)
+	}
 	for role, n := range map[string]int{"primary": st.Health.Roles.Primary, "replica": st.Health.Roles.Replica, "learner": st.Health.Roles.Learner} {
 		ch <- prometheus.MustNewConstMetric(c.groups, prometheus.GaugeValue, float64(n), role)
 	}

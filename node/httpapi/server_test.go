@@ -29,12 +29,20 @@ type fakeNode struct {
 	reasons []string
 	drained int
 	removed []string
+	levels  []ReadLevel // of the reads that came
 	drain   func(context.Context) error
 	block   chan struct{} // when set, the one command that comes waits for it
 	entered chan struct{} // and closes this first
 }
 
 func newFake() *fakeNode { return &fakeNode{values: map[string]string{}, ttl: map[string]int64{}} }
+
+func (f *fakeNode) Read(ctx context.Context, level ReadLevel, args ...[]byte) Reply {
+	f.mu.Lock()
+	f.levels = append(f.levels, level)
+	f.mu.Unlock()
+	return f.Do(ctx, args...)
+}
 
 func (f *fakeNode) Do(ctx context.Context, args ...[]byte) Reply {
 	if f.block != nil {

@@ -21,7 +21,8 @@ type Machine interface {
 	Snapshot(group uint16, emit func(effects []byte))
 	// Clear drops the content, giving the effects that delete it first.
 	Clear(group uint16, emit func(effects []byte))
-	// Settled says that replies which wait for records up to seq may leave.
+	// Settled says that replies which wait for records up to seq may leave, and those that wait for rounds up to
+	// Group.Confirmed.
 	Settled(group uint16, seq uint64)
 	// Lost says that nobody can tell what became of the records whose replies still wait, and that sequence numbers
 	// may be used again.
@@ -69,6 +70,10 @@ type Options struct {
 	// Lease is how long a majority's confirmation lets a primary answer reads by itself (500 ms). A new primary waits
 	// what remains of it, so that it also bounds how fast a failover can be.
 	Lease time.Duration
+	// NoLease says that nobody reads by a lease, so that nothing else shall rest on one either.
+	NoLease bool
+	// MaxStaleness bounds how old what a replica answers may be; 0: replicas answer nothing.
+	MaxStaleness time.Duration
 	// Fatal is told of a journal that can't be written any more; the process must end.
 	Fatal  func(error)
 	Logger *slog.Logger
@@ -87,10 +92,14 @@ type Driver[S Stream] struct {
 	stored atomic.Int64 // journal position known to be written
 	owed   atomic.Int64 // journal position that the full disk did not take
 	full   atomic.Bool  // the disk was full at the last commit
+	start  time.Time    // what stamps count from
+	wanted atomic.Int64 // stamp of the newest read that a replica was to answer, 0 for none
 
 	mu      sync.Mutex
 	peers   map[string]*outbound[S] // streams to followers
 	inbound map[string]S            // streams from primaries, for what goes back
+
+	ageAsked time.Time // when primaries were last asked how old the content here is
 }
 
 // Group is one group's replica. Lock it before anything else is called.
@@ -111,6 +120,8 @@ type Group[S Stream] struct {
 	lastPos    int64 // journal position after the last record
 
 	asked   [askedRounds]time.Time // when the newest rounds of confirmation were asked for, by round
+	again   bool                   // replies wait for the round after the one under way
+	sure    time.Time              // when the newest round was asked for that a majority has answered
 	granted time.Time              // when this replica last answered its primary
 	durable atomic.Uint64          // the promise that is on the disk; what tells of a higher one must not leave
 	epoch   uint64
@@ -174,7 +185,7 @@ func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}}
+	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}, start: time.Now()}
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.ID, g.d = uint16(i), d
@@ -346,7 +357,7 @@ func (g *Group[S]) carryOut(b *Batch[S]) {
 			g.leaseUntil = time.Time{}
 			g.d.opt.Machine.Changed(g.ID)
 		case StepDown:
-			g.serving = false
+			g.serving, g.again = false, false
 			g.leaseUntil = time.Time{}
 			g.d.opt.Machine.Changed(g.ID)
 		case Diverged:
@@ -356,7 +367,9 @@ func (g *Group[S]) carryOut(b *Batch[S]) {
 				b.complete = append(b.complete, g.ID)
 			}
 		case Confirmed:
-			g.confirmed(a.Round)
+			g.confirmed(a.Round, b)
+		case SendTold:
+			g.sendTold(a, b)
 		}
 	}
 }
@@ -381,12 +394,15 @@ func (g *Group[S]) settledSeq() uint64 {
 	return g.commit
 }
 
-func (g *Group[S]) confirmed(round uint64) {
+func (g *Group[S]) confirmed(round uint64, b *Batch[S]) {
+	g.nextRound(b)
+	g.d.opt.Machine.Settled(g.ID, g.settledSeq())
 	if round+askedRounds <= g.st.Round() {
 		return // asked too long ago to be of use
 	}
 	was := g.leaseUntil
-	g.leaseUntil = g.asked[round%askedRounds].Add(g.d.opt.Lease)
+	g.sure = g.asked[round%askedRounds]
+	g.leaseUntil = g.sure.Add(g.d.opt.Lease)
 	if now := time.Now(); now.After(was) && now.Before(g.leaseUntil) {
 		g.d.opt.Machine.Changed(g.ID)
 	}
@@ -523,6 +539,7 @@ func (d *Driver[S]) Tick(b *Batch[S]) {
 		g.Unlock()
 	}
 	d.pumpAll(b)
+	d.askAge(now, b)
 	if d.full.Load() && d.opt.Journal != nil {
 		_ = d.commit(d.owed.Load())
 	}

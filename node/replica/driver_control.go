@@ -139,6 +139,10 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 			return
 		}
 		g.step(b)
+		if g.st.Round() > g.st.ConfirmedRound() { // replies wait for those that have gone
+			g.ev = Event{Kind: Confirm}
+			g.step(b)
+		}
 		g.solo = g.st.Role() == Primary
 		g.d.opt.Machine.Changed(g.ID)
 	}
@@ -188,7 +192,7 @@ func (g *Group[S]) drop(b *Batch[S]) {
 // clear makes the replica an empty one without a vote. The journal marks the group as incomplete until a SyncEnd.
 func (g *Group[S]) clear(b *Batch[S]) {
 	g.serving, g.solo = false, false
-	g.leaseUntil = time.Time{}
+	g.leaseUntil, g.sure, g.again = time.Time{}, time.Time{}, false
 	m := g.d.opt.Machine
 	m.Lost(g.ID)
 	g.record(journal.Record{Group: g.ID, Kind: journal.SyncBegin}, b)

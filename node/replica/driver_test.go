@@ -697,9 +697,22 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	for typ, f := range map[byte][]byte{frameAck: {0, 0, 1}, frameOffer: {0, 0, 1}, frameEnd: {0, 0}, 99: {0, 0}} {
+	for typ, f := range map[byte][]byte{frameAck: {0, 0, 1}, frameOffer: {0, 0, 1}, frameEnd: {0, 0}, 99: {0, 0}, frameAsk: {0, 0}, frameTold: {0, 0, 1}} {
 		if err := r.Frame(typ, f); err == nil {
 			t.Errorf("type %d: taken", typ)
+		}
+	}
+	for name, f := range map[string][]byte{
+		"cut": append(make([]byte, 8), 1), "no such group": append(make([]byte, 8), 0, 1), "without stamp": {0, 0, 0, 0},
+	} {
+		if err := r.Frame(frameAsk, f); err == nil {
+			t.Errorf("question, %s: taken", name)
+		}
+	}
+	future := binary.LittleEndian.AppendUint64([]byte{0, 0}, 1<<62)
+	for _, f := range [][]byte{make([]byte, toldSize), append(future, make([]byte, 8)...), make([]byte, toldSize+1)} {
+		if err := r.Frame(frameTold, f); err == nil {
+			t.Errorf("answer % x to what was never asked: taken", f)
 		}
 	}
 	offer := make([]byte, 2+3*8+2)
@@ -723,8 +736,9 @@ func FuzzReceiver(f *testing.F) {
 	f.Add(byte(frameAppend), append(seed, rec...), byte(frameAck), make([]byte, ackSize))
 	f.Add(byte(frameOffer), make([]byte, 28), byte(frameEnd), []byte{0, 0})
 	f.Add(byte(frameChunk), []byte{0, 0, 'x'}, byte(frameSnapshotDone), []byte{0, 0})
+	f.Add(byte(frameAsk), append(make([]byte, 8), 1, 0, 255, 0), byte(frameTold), append([]byte{0, 0, 1}, make([]byte, toldSize-3)...))
 	f.Fuzz(func(t *testing.T, t1 byte, f1 []byte, t2 byte, f2 []byte) {
-		c := drivers(t, 2, Options{})
+		c := drivers(t, 2, Options{MaxStaleness: time.Second})
 		r := c.links[[2]string{"a", "b"}].receiver
 		_ = r.Frame(t1, f1)
 		_ = r.Frame(t2, f2)

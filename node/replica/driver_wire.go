@@ -18,6 +18,7 @@ const (
 	frameChunk        = 4 // group, effects
 	frameEnd          = 5 // group
 	frameSnapshotDone = 6 // group
+	// frameAsk and frameTold are in driver_reads.go.
 )
 
 const (
@@ -168,6 +169,9 @@ type incoming struct {
 
 // Frame handles one frame. An error means that the other side does not speak this protocol: close the stream.
 func (r *Receiver[S]) Frame(typ byte, body []byte) error {
+	if typ == frameAsk {
+		return r.onAsk(body)
+	}
 	if len(body) < 2 {
 		return errFrame
 	}
@@ -190,6 +194,8 @@ func (r *Receiver[S]) Frame(typ byte, body []byte) error {
 		return nil
 	case frameEnd:
 		return r.onEnd(g)
+	case frameTold:
+		return r.onTold(g, body)
 	case frameSnapshotDone:
 		r.d.snapshotDone(r.peer, r.s, &r.batch)
 		return nil

@@ -93,6 +93,12 @@ const (
 	// Confirm: ask a majority whether this is still the primary; see Confirmed. Call it for reads without a lease, and
 	// to renew a lease.
 	Confirm
+	// Asked: the replica From wants to know how old what it shows is, and stamped its question with Stamp. Sure: no other
+	// primary can have acknowledged anything by now, as a lease shows. Last: what was acknowledged though it may not be
+	// committed, 0 if nothing. Answered by SendTold, now or when a round that this begins is confirmed.
+	Asked
+	// Told: what was acknowledged before the own question of Stamp was sent is in the log up to Seq.
+	Told
 	// Tick: some time passed (50-200 ms is sensible). A primary probes peers that lag without progress and tells
 	// followers what is committed.
 	Tick
@@ -105,7 +111,8 @@ type Event struct {
 	Rejected    bool
 	Installing  bool
 	Voter       bool
-	From        string // Fence, Append, AppendAck, SnapshotOffered
+	Sure        bool
+	From        string // Fence, Append, AppendAck, SnapshotOffered, Asked, Told
 	Peer        string // PeerUp, PeerDown, SnapshotSent, SnapshotFailed
 	Term        uint64
 	Count       uint64
@@ -115,6 +122,8 @@ type Event struct {
 	Commit      uint64
 	Round       uint64
 	Echo        uint64
+	Stamp       uint64
+	Seq         uint64
 	Incarnation uint64
 	Head        Position
 	At          Position
@@ -165,6 +174,8 @@ const (
 	VoterChanged
 	// Confirmed: a majority answered Round after it was asked: when it was asked, no other primary served.
 	Confirmed
+	// SendTold: tell To that the answer to its question of Stamp is Seq.
+	SendTold
 )
 
 // Action is one output of Step. Actions are to be carried out in order.
@@ -183,6 +194,7 @@ type Action struct {
 	Commit      uint64
 	Round       uint64
 	Echo        uint64
+	Stamp       uint64
 	Incarnation uint64
 	Prev        Position
 	Head        Position

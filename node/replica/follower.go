@@ -39,6 +39,7 @@ func (s *State) onAppend(ev *Event, acts []Action) []Action {
 	} else if mine != theirs && !s.rules.NonContiguous {
 		if s.diverged != ev.Term {
 			s.diverged = ev.Term
+			s.fresh.whole = s.head.Seq // committed only if another primary's log turns out to have it
 			acts = append(acts, Action{Kind: Diverged, Term: ev.Term})
 		}
 		return s.ack(true, acts)
@@ -145,7 +146,7 @@ func (s *State) onOffer(ev *Event, acts []Action) []Action {
 	if s.installing || ev.At.Term != ev.Term || s.Contains(ev.At) {
 		return s.ack(true, acts)
 	}
-	s.installing, s.wasVoter = true, s.voter
+	s.installing, s.wasVoter, s.fresh.whole = true, s.voter, unreadable
 	s.voter, s.head, s.stored, s.starts = false, Position{}, 0, s.starts[:0]
 	return append(acts, Action{Kind: InstallSnapshot, Term: ev.Term, Head: ev.At})
 }
@@ -157,7 +158,7 @@ func (s *State) onInstalled(ev *Event, acts []Action) []Action {
 		return acts
 	}
 	s.installing, s.voter = false, s.wasVoter
-	s.head, s.stored = ev.At, ev.At.Seq
+	s.head, s.stored, s.fresh.whole = ev.At, ev.At.Seq, ev.At.Seq
 	s.setStarts(ev.Starts)
 	if s.role != Follower {
 		return acts

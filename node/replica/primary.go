@@ -311,7 +311,8 @@ func (s *State) confirmRounds(acts []Action) []Action {
 		return acts
 	}
 	s.confirmed = r
-	return append(acts, Action{Kind: Confirmed, Round: r, Term: s.term})
+	acts = append(acts, Action{Kind: Confirmed, Round: r, Term: s.term})
+	return s.tell(acts)
 }
 
 // matched is what a majority of Replicas, and of Next if there is one, has in its journals.

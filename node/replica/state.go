@@ -26,6 +26,8 @@ type Rules struct {
 	NonContiguous      bool // a follower takes records that leave a gap
 	NoIncarnationCheck bool // the voting target is taken from any Append, from before the restart too
 	LeadAfterRestart   bool // a primary goes on in its term after a restart
+	TellUnconfirmed    bool // a primary tells how new its content is without asking whether it still is one
+	FreshUnapplied     bool // a replica takes what it is told for what it shows, whatever it has applied
 }
 
 // State is one group's replica. It is not safe for concurrent use: the driver holds the group's lock.
@@ -53,6 +55,7 @@ type State struct {
 	wasVoter   bool     // voter before the snapshot being installed
 	target     Position // with it the log is whole again; Term 0: not known yet
 	diverged   uint64   // term for which Diverged was reported
+	fresh      freshness
 
 	cfg Config
 	up  []string // peers with a stream, members or not
@@ -79,6 +82,7 @@ func New(self string, r Restored) *State {
 		s.window = DefaultWindow
 	}
 	s.setStarts(r.Starts)
+	s.fresh.whole = r.Head.Seq
 	return s
 }
 
@@ -145,6 +149,9 @@ func (s *State) Installing() bool { return s.installing }
 
 // Round returns the newest round of confirmation that was asked; Confirm asks the next one.
 func (s *State) Round() uint64 { return s.round }
+
+// ConfirmedRound returns the newest round that a majority answered.
+func (s *State) ConfirmedRound() uint64 { return s.confirmed }
 
 // TermAt returns the term of the record seq, if it is in the log and not older than the remembered term starts.
 func (s *State) TermAt(seq uint64) (uint64, bool) {

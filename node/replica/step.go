@@ -35,6 +35,11 @@ func (s *State) Step(ev *Event, acts []Action) []Action {
 		return s.onAborted(acts)
 	case Confirm:
 		return s.confirm(acts)
+	case Asked:
+		return s.onAsked(ev, acts)
+	case Told:
+		s.onTold(ev)
+		return acts
 	case Tick:
 		return s.tick(acts)
 	}
@@ -58,6 +63,7 @@ func (s *State) stepDown(acts []Action) []Action {
 		return acts
 	}
 	s.role, s.serving = None, false
+	s.fresh.askers = s.fresh.askers[:0]
 	if s.fenced == s.term {
 		s.fenced = 0
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"hypercache/node/cache"
 	"hypercache/node/httpapi"
 	"hypercache/node/member"
 	"hypercache/node/ring"
@@ -16,7 +17,13 @@ type backend struct{ s *Server }
 
 // Do implements httpapi.Backend.
 func (b backend) Do(ctx context.Context, args ...[]byte) httpapi.Reply {
-	raw, err := b.s.cache.Do(ctx, args...)
+	return b.Read(ctx, httpapi.ReadDefault, args...)
+}
+
+// Read implements httpapi.Backend.
+func (b backend) Read(ctx context.Context, level httpapi.ReadLevel, args ...[]byte) httpapi.Reply {
+	at := map[httpapi.ReadLevel]cache.Level{httpapi.ReadQuorum: cache.LevelQuorum, httpapi.ReadStale: cache.LevelStale}[level]
+	raw, err := b.s.cache.DoAt(ctx, at, args...)
 	if err != nil {
 		if ctx.Err() != nil {
 			return httpapi.ErrorReply("NOREPLICAS the cluster did not answer in time")
@@ -173,6 +180,7 @@ func (b backend) Stats() httpapi.Stats {
 	out := httpapi.Stats{
 		Keys: int64(keys), KeysWithTTL: int64(expires), MemoryUsed: s.db.Used(), MemoryMax: s.db.MaxMemory(),
 		Clients: int64(s.resp.Clients()), CommandsTotal: st.Commands.Load(), ForwardedTotal: st.Forwarded.Load(),
+		ReadsLeaseTotal: st.ReadsLease.Load(), ReadsQuorumTotal: st.ReadsQuorum.Load(), ReadsStaleTotal: st.ReadsStale.Load(),
 		HitsTotal: st.Hits.Load(), MissesTotal: st.Misses.Load(), ExpiredTotal: st.Expired.Load(),
 		EvictedTotal: st.Evicted.Load(), NoReplicasTotal: st.Unanswered.Load(),
 		ConnectionsTotal: s.resp.Accepted(), FailoversTotal: s.failovers.Load(), ReplicationLag: s.replicationLag(),

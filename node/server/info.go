@@ -60,7 +60,7 @@ func (s *Server) Config() *command.Config { return s.params }
 func (s *Server) ResetStats() {
 	s.cache.Record().Reset()
 	st := &s.cache.Stats
-	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered} {
+	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered, &st.ReadsLease, &st.ReadsQuorum, &st.ReadsStale} {
 		v.Store(0)
 	}
 }
@@ -293,6 +293,9 @@ func (s *Server) Info(section string, add func(field, value string)) {
 		num("unanswered_commands", int64(st.Unanswered.Load()))
 		num("expired_keys", int64(st.Expired.Load()))
 		num("evicted_keys", int64(st.Evicted.Load()))
+		num("lease_reads", int64(st.ReadsLease.Load()))
+		num("quorum_reads", int64(st.ReadsQuorum.Load()))
+		num("stale_reads", int64(st.ReadsStale.Load()))
 		num("keyspace_hits", int64(st.Hits.Load()))
 		num("keyspace_misses", int64(st.Misses.Load()))
 		channels, patterns, shards := s.cache.PubSub().Lengths()

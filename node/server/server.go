@@ -115,7 +115,7 @@ func (s *Server) open() error {
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
 	s.cache = cache.New(cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
-		Loops: loops, Logger: s.log, Promised: s.promised(), Down: func(node string) bool { return s.net.Down(node) },
+		Loops: loops, Logger: s.log, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Down: func(node string) bool { return s.net.Down(node) },
 	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
@@ -146,6 +146,7 @@ func (s *Server) promised() int {
 func (s *Server) driverOptions() replica.Options {
 	o := replica.Options{
 		Self: s.id(), Machine: s.cache, Lease: s.cfg.Cluster.Lease, Logger: s.log,
+		NoLease: s.cfg.Cluster.Reads == "quorum", MaxStaleness: s.cfg.Cluster.MaxStaleness,
 		Fatal: func(err error) {
 			select {
 			case s.fatal <- err:

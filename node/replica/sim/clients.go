@@ -103,6 +103,7 @@ func (c *clients) ack(op *operation) {
 	op.done = true
 	c.w.count.Acked++
 	c.w.check.acked(op)
+	c.w.stale.acked(op)
 	c.history[op.key].acked = append(c.history[op.key].acked, op.id)
 }
 

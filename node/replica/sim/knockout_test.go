@@ -6,11 +6,14 @@ import (
 	"hypercache/node/replica"
 )
 
-// knockouts lists the rules of the protocol that can be switched off.
-var knockouts = []struct {
+// knockout is a rule switched off.
+type knockout struct {
 	name string
 	opts Options
-}{
+}
+
+// knockouts lists the rules of the protocol that can be switched off.
+var knockouts = []knockout{
 	{"quorum-of-one", Options{Rules: replica.Rules{QuorumOfOne: true}}},
 	{"no-term-check", Options{Rules: replica.Rules{NoTermCheck: true}}},
 	{"ack-before-journal", Options{Rules: replica.Rules{AckBeforeJournal: true}}},
@@ -49,7 +52,7 @@ func find(t *testing.T, opts Options, bound int) {
 		if r.Violation == "" || r.Violation[:len(notLive)] == notLive {
 			continue
 		}
-		if clean := Run(seed, Options{ClientsOnly: opts.ClientsOnly}); clean.Violation != "" {
+		if clean := Run(seed, Options{ClientsOnly: opts.ClientsOnly, StaleReads: opts.StaleReads}); clean.Violation != "" {
 			t.Fatalf("seed %d fails without the knock-out too: %s", seed, clean.Violation)
 		}
 		t.Logf("%s: found after %d seeds, by %d: %.120s", t.Name(), n+1, seed, r.Violation)

@@ -221,6 +221,8 @@ func (n *node) do(a *replica.Action, m *message) {
 		n.voter = a.Voter
 	case replica.Confirmed:
 		n.confirmed(a.Round)
+	case replica.SendTold:
+		w.stale.told(n, a)
 	}
 }
 
@@ -366,6 +368,7 @@ func (n *node) receive(m *message) {
 	case m.end:
 		n.endInstall(m)
 	default:
+		n.w.stale.arrived(&m.ev)
 		n.stepWith(&m.ev, m)
 	}
 }

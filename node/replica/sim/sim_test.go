@@ -3,6 +3,7 @@ package sim
 import (
 	"flag"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -22,7 +23,7 @@ func TestSeed(t *testing.T) {
 		return
 	}
 	opts := Options{Trace: os.Stdout}
-	for _, k := range knockouts {
+	for _, k := range slices.Concat(knockouts, staleKnockouts, []knockout{{"stale", Options{StaleReads: true}}}) {
 		if k.name == *ruleFlag {
 			opts = k.opts
 			opts.Trace = os.Stdout

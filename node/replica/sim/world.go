@@ -23,7 +23,10 @@ type Options struct {
 	FenceMinority bool          // the topology elects after a single answer
 	NoJoint       bool          // the topology changes Replicas at once, without the joint configuration
 	ClientsOnly   bool          // only what clients can see is checked, not the logs
-	Trace         io.Writer     // nil: silent
+	StaleReads    bool          // some clients read from every node, not only the primary
+	// Knock-outs of stale reads: a node counts its age from when it was told, or shows what may not be committed.
+	StampOnArrival, ReadUncommitted bool
+	Trace                           io.Writer // nil: silent
 }
 
 // Counts says how often each thing happened.
@@ -34,6 +37,7 @@ type Counts struct {
 	ControllerCrashes, Changes, ChangesDone, Replacements, Cancels int
 	Terms, Snapshots, Installed, Aborted, Diverged, Recovered      int
 	Writes, Acked, Unknown, Reads, Blocked                         int
+	StaleReads, StaleRefused                                       int
 }
 
 // Result is what one seed led to.
@@ -56,6 +60,7 @@ const (
 	lostWrite    = "lost-write"
 	staleRead    = "stale-read"
 	dirtyRead    = "dirty-read"
+	tooOld       = "too-old"
 	committedGap = "committed-lost"
 	logMismatch  = "log-mismatch"
 	twoPrimaries = "two-primaries"
@@ -96,6 +101,7 @@ type world struct {
 	net    network
 	top    topology
 	load   clients
+	stale  staleReaders
 	check  checker
 	faults faults
 	count  Counts
@@ -112,6 +118,7 @@ func Run(seed uint64, opts Options) (r Result) {
 		}
 	}()
 	w.build()
+	w.stale.build(w, seed)
 	w.runUntil(w.faults.until)
 	if w.failed == "" {
 		w.heal()
