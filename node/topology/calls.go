@@ -19,6 +19,9 @@ const (
 	methodJoin     = Prefix + "join"
 	methodDrain    = Prefix + "drain"
 	methodHandover = Prefix + "handover"
+
+	methodLibraries = Prefix + "libraries" // LibraryChange -> nodeAnswer, of the leader
+	methodReached   = Prefix + "reached"   // reachedCall -> nothing, once the node acts on that epoch
 )
 
 // Position is a place in a group's log, ordered by Term, then Seq.

@@ -11,8 +11,13 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// snapshotEvery is the number of log entries between snapshots; the whole state is tens of kilobytes.
+// snapshotEvery is the number of log entries between snapshots; the whole state is tens of kilobytes, with libraries of
+// functions at most some 11 MB.
 const snapshotEvery = 512
+
+// maxAppend is how many entries one message to a follower holds: with libraries of functions in all of them it still passes a
+// slow network within the transport's timeout.
+const maxAppend = 8
 
 // consensus is the Raft group's local part: stores, transport and the library's goroutines.
 type consensus struct {
@@ -65,12 +70,8 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	conf.ShutdownOnRemove = false // a drained node goes on answering until its owner closes it
 	conf.NoLegacyTelemetry = true
 	conf.NotifyCh, conf.Logger = c.notify, log
-	// Raft looks at the last entry for every message, also when nothing happens: without the cache, on disk.
-	logs, err := raft.NewLogCache(snapshotEvery, c.store)
-	if err != nil {
-		return fmt.Errorf("open raft log: %w", err)
-	}
-	if c.raft, err = raft.NewRaft(conf, f, logs, c.store, snapshots, c.transport); err != nil {
+	conf.MaxAppendEntries = maxAppend
+	if c.raft, err = raft.NewRaft(conf, f, &logCache{LogStore: c.store}, c.store, snapshots, c.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	c.last = c.raft.LastIndex()
