@@ -41,6 +41,7 @@ const (
 	errFunctionsStale  = "CLUSTERDOWN The topology has no leader that this node hears of, and it knows no such function"
 	errNoLibraries     = "CLUSTERDOWN The topology has no leader: libraries of functions cannot be changed until it has one"
 	errLibraryOutcome  = "NOREPLICAS The topology's leader did not answer in time; the libraries may have been changed"
+	errEarlier         = "TRYAGAIN Earlier commands of this connection have not run yet"
 	errManyLoads       = "TRYAGAIN Too many libraries of functions are loaded at a time"
 	errLibraryInTx     = "ERR This command changes the libraries of the cluster and is not possible inside a transaction"
 	errNoKeeper        = "ERR this node keeps no libraries of functions"
@@ -206,17 +207,49 @@ func (c *Cache) function(k *conn, w *resp.Writer, spec *command.Spec, args [][]b
 	t, n, proto := k.s.Hold(), k.order, w.Proto
 	k.detach(n)
 	ok := k.functions.add(&c.work, func() {
-		reply := c.functionHere(proto, spec, args)
 		if spec.Write {
-			reply = c.changeFunctions(spec, args)
+			t.Reply(c.changeFunctions(k, n, spec, args))
+		} else {
+			t.Reply(c.functionHere(proto, spec, args))
 		}
-		t.Reply(reply)
 		k.attach(n)
 	})
 	if !ok {
 		t.Reply(errStopping)
 		k.attach(n)
 	}
+}
+
+// earlier tells that commands of the connection before n have not run yet.
+func (p *parking) earlier(k *conn, n uint64) bool {
+	p.mu.Lock() // under it, what moves between the two is in one of them
+	defer p.mu.Unlock()
+	if k.inflight.Load() > 0 || k.detached.before(n) {
+		return true
+	}
+	for group := range p.queues {
+		if slices.ContainsFunc(p.queues[group], func(w *waiting) bool { return w.to.conn == k && w.to.n < n }) {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitEarlier returns false if commands of the connection before n have not run when ctx ends.
+func (c *Cache) awaitEarlier(ctx context.Context, k *conn, n uint64) bool {
+	if !c.park.earlier(k, n) {
+		return true
+	}
+	again := time.NewTicker(parkRetry / 2)
+	defer again.Stop()
+	for c.park.earlier(k, n) {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // functionHere answers what this node knows by itself.
@@ -332,11 +365,16 @@ func (c *Cache) functionStats(w *resp.Writer) {
 	w.Int(int64(functions))
 }
 
-// changeFunctions runs FUNCTION LOAD, DELETE, FLUSH and RESTORE. It blocks.
-func (c *Cache) changeFunctions(spec *command.Spec, args [][]byte) []byte {
+// changeFunctions runs FUNCTION LOAD, DELETE, FLUSH and RESTORE, the connection's command n, once the earlier ones have run.
+// It blocks.
+func (c *Cache) changeFunctions(k *conn, n uint64, spec *command.Spec, args [][]byte) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), c.opt.Wait)
 	defer cancel()
 	var w resp.Writer
+	if !c.awaitEarlier(ctx, k, n) {
+		w.Error(errEarlier)
+		return w.Buf
+	}
 	select {
 	case c.functions.loads <- struct{}{}:
 		defer func() { <-c.functions.loads }()
@@ -524,4 +562,14 @@ func (x *scriptRun) fcall(e *command.Ctx) {
 	x.function.Store(&running{f.Name, e.Args, time.Now()})
 	defer x.function.Store(nil)
 	x.start(e, script.Run{Library: f.library, Function: f.Name, Host: x}, f.Flags, n)
+}
+
+// CompileLibrary runs a library as FUNCTION LOAD does and returns what the topology keeps of it. problem is FUNCTION LOAD's
+// error, "" if all is well.
+func CompileLibrary(code []byte) (l topology.Library, problem string) {
+	compiled, problem := script.New().LoadLibrary(code, command.ServerVersion, nil)
+	if problem != "" {
+		return l, problem
+	}
+	return committed(compiled), ""
 }
