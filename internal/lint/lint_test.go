@@ -36,7 +36,7 @@ var rules = map[string]rule{
 	"node/rdb":            {},
 	"node/command":        {internal: []string{"node/ring", "node/resp", "node/store", "node/rdb", "node/pubsub", "node/tracking"}, external: []string{"github.com/tidwall/redcon"}},
 	"node/command/golden": {internal: []string{"node/rdb", "node/command/golden", "internal/need"}},
-	"node/redisfile":      {internal: []string{"node/rdb", "node/command", "node/resp", "node/store"}},
+	"node/redisfile":      {internal: []string{"node/rdb", "node/command", "node/resp", "node/store", "node/script"}},
 	"node/pubsub":         {internal: []string{"node/ring", "node/resp"}},
 	"node/tracking":       {internal: []string{"node/ring", "node/resp", "node/pubsub"}},
 	"node/journal":        {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys"}},

@@ -38,19 +38,20 @@ type Server struct {
 	started time.Time
 	version string
 
-	journal  *journal.Journal // nil without persistence
-	settled  atomic.Bool      // it was ready once: a change of voters later does not take it out of service
-	rewrite  chan struct{}    // asks for a rewrite of the journal
-	db       *store.DB
-	driver   *driver
-	cache    *cache.Cache
-	net      *peer.Net
-	topology *topology.Topology
-	gossip   *member.Node
-	resp     *resp.Server
-	http     *httpapi.Server
-	params   *command.Config
-	secret   []byte
+	journal   *journal.Journal // nil without persistence
+	importing atomic.Bool      // libraries of an import are not in the topology yet
+	settled   atomic.Bool      // it was ready once: a change of voters later does not take it out of service
+	rewrite   chan struct{}    // asks for a rewrite of the journal
+	db        *store.DB
+	driver    *driver
+	cache     *cache.Cache
+	net       *peer.Net
+	topology  *topology.Topology
+	gossip    *member.Node
+	resp      *resp.Server
+	http      *httpapi.Server
+	params    *command.Config
+	secret    []byte
 
 	restored *restored
 	view     atomic.Pointer[command.ClusterView]
@@ -121,6 +122,7 @@ func (s *Server) open() error {
 	if err := s.openClients(loops); err != nil {
 		return err
 	}
+	s.importing.Store(has(s.cfg.Persistence.DataDir, functionsFile))
 	return s.openCluster()
 }
 
@@ -318,6 +320,9 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	if s.journal != nil {
 		wg.Go(func() { s.rewriteLoop(work) })
 	}
+	if s.importing.Load() {
+		serve("import functions", func() error { return s.importFunctions(work) })
+	}
 	if ready != nil {
 		wg.Go(func() { s.announce(work, ready) })
 	}
@@ -409,6 +414,8 @@ func (s *Server) Ready() (bool, []string) {
 		why = append(why, "slots are not assigned yet")
 	case p.Fragile && !s.settled.Load():
 		why = append(why, "the topology could not survive the loss of a node yet: it has fewer than 3 voters")
+	case s.importing.Load():
+		why = append(why, "the imported libraries of functions are not in the topology yet")
 	case p.Electing > 0:
 		why = append(why, fmt.Sprintf("%d groups on this node have no primary", p.Electing))
 	}
