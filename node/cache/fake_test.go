@@ -110,6 +110,7 @@ type setup struct {
 	disk   bool
 	quiet  bool // Run is not started
 	down   func(node string) bool
+	keeper LibraryKeeper
 }
 
 func start(t *testing.T, n int, o setup) *cluster {
@@ -124,7 +125,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
 		srv := &cacheServer{sessions: map[uint64]*resp.Session{}}
-		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down})
+		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down, Libraries: o.keeper})
 		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored
 		for g := range restored {

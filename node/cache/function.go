@@ -382,6 +382,10 @@ func (c *Cache) changeFunctions(k *conn, n uint64, spec *command.Spec, args [][]
 		w.Error(errManyLoads)
 		return w.Buf
 	}
+	if spec.DenyOOM && c.outOfMemory() {
+		w.Error(errOOM)
+		return w.Buf
+	}
 	var change topology.LibraryChange
 	reply, problem := okReply, ""
 	switch spec.Name {
@@ -409,6 +413,17 @@ func (c *Cache) changeFunctions(k *conn, n uint64, spec *command.Spec, args [][]
 		return w.Buf
 	}
 	return reply
+}
+
+// outOfMemory tells that there is no memory left, and nothing that could be evicted.
+func (c *Cache) outOfMemory() bool {
+	if !c.db.OverLimit() {
+		return false
+	}
+	r := c.takeRound()
+	defer c.giveRound(r)
+	r.now = time.Now().UnixMilli()
+	return !c.evict(r)
 }
 
 func flushProblem(args [][]byte) string {

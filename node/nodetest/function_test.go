@@ -324,6 +324,12 @@ func TestFunctionsSayWhatTheyMayDo(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if err := r.FunctionLoad(ctx, counters).Err(); err == nil || err.Error() != "OOM command not allowed when used memory > 'maxmemory'." {
+		t.Errorf("FUNCTION LOAD without memory: %v", err)
+	}
+	if err := r.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
 	tx := r.TxPipeline()
 	tx.Set(ctx, "k", 1, 0)
 	tx.FunctionLoad(ctx, libraryOf("x", "y", ""))
