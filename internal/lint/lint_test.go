@@ -46,7 +46,7 @@ var rules = map[string]rule{
 	"node/peer":           {external: []string{"golang.org/x/sync"}},
 	"node/script":         {internal: []string{"node/resp"}, external: []string{"github.com/yuin/gopher-lua"}},
 	"node/cache": {internal: []string{"node/ring", "node/store", "node/resp", "node/command", "node/journal", "node/replica",
-		"node/topology", "node/peer", "node/script", "node/pubsub", "node/tracking"}, external: []string{"golang.org/x/sync"}},
+		"node/topology", "node/peer", "node/script", "node/pubsub", "node/tracking", "node/rdb"}, external: []string{"golang.org/x/sync"}},
 	"node/httpapi":        {internal: []string{"node/ring"}, external: []string{"github.com/prometheus/client_golang", "golang.org/x/sync"}},
 	"node/server":         {internal: []string{"node"}, external: []string{"golang.org/x/sync", "github.com/tidwall/redcon"}},
 	"node/nodetest":       {internal: []string{"node"}, external: []string{"github.com/redis/go-redis/v9", "github.com/tidwall/redcon"}},
