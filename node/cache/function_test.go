@@ -136,3 +136,27 @@ func TestChangesThatComeTooManyAtATimeAreTold(t *testing.T) {
 		cl.receive(1)
 	}
 }
+
+// TestAChangeWaitsForEarlierCommandsOfItsConnection that have no route yet.
+func TestAChangeWaitsForEarlierCommandsOfItsConnection(t *testing.T) {
+	var c *cluster
+	called := make(chan bool, 1)
+	k := &keeper{change: func(_ context.Context, change topology.LibraryChange) error {
+		called <- c.nodes[0].park.waiting()
+		c.nodes[0].SetLibraries(change.Load)
+		return nil
+	}}
+	c = start(t, 1, setup{keeper: k})
+	cl := c.client(c.nodes[0])
+	cl.send("FCALL f 0 early")
+	cl.words("FUNCTION", "LOAD", tiny)
+	select {
+	case <-called:
+		t.Error("the change was made before an earlier command ran")
+	case <-time.After(50 * time.Millisecond):
+	}
+	c.alone()
+	if got := cl.receive(2); got[0] != "ERR Function not found" || got[1] != "tiny" {
+		t.Errorf("%q", got)
+	}
+}
