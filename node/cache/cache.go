@@ -34,6 +34,8 @@ type Options struct {
 	// Down tells that a node has been silent for so long that it counts as failed. nil: none ever is.
 	Down   func(node string) bool
 	Logger *slog.Logger
+	// Libraries keeps the cluster's libraries of functions. nil: there are none, and never will be.
+	Libraries LibraryKeeper
 	// Promised is how many replicas have a write when its reply is sent, for WAIT.
 	Promised int
 	// Quorum has a majority confirm each read, after its value was captured, in place of a lease.
@@ -64,9 +66,10 @@ type Cache struct {
 	// turns counts the refusals that opened a new generation: what is sent after one could overtake what was sent before.
 	turns atomic.Uint64
 
-	scripts scripts
-	batches sync.Pool
-	work    steps
+	scripts   scripts
+	functions functions
+	batches   sync.Pool
+	work      steps
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool
 	clock      atomic.Int64 // unix ms of the last sweep, for what replicas apply
@@ -144,6 +147,7 @@ func New(opt Options) *Cache {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{scripts: newScripts(), opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
+	c.functions.init(opt.Libraries)
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})
 	c.batches.New = func() any { return earlyRound() }
@@ -231,15 +235,16 @@ type conn struct {
 
 	// A command must not overtake an earlier one of its connection to the same group when routes change. parked
 	// counts commands that wait for a route, inflight those that another node has, epoch is the view they were sent by.
-	parked   atomic.Int32
-	inflight atomic.Int32
-	epoch    atomic.Uint64
-	turn     atomic.Uint64 // of Cache.turns, likewise
-	order    uint64        // counts its commands
-	detached detached      // commands under way that no later one of the connection may overtake, wherever it goes
-	tx       *transaction  // nil for those that never asked for one
-	watch    watch
-	last     lastWrite
+	parked    atomic.Int32
+	inflight  atomic.Int32
+	epoch     atomic.Uint64
+	turn      atomic.Uint64 // of Cache.turns, likewise
+	order     uint64        // counts its commands
+	detached  detached      // commands under way that no later one of the connection may overtake, wherever it goes
+	tx        *transaction  // nil for those that never asked for one
+	functions queue         // FUNCTION commands that wait for the topology
+	watch     watch
+	last      lastWrite
 }
 
 // Client implements command.Conn.

@@ -112,6 +112,7 @@ type setup struct {
 	down   func(node string) bool
 	quorum bool
 	stale  time.Duration
+	keeper LibraryKeeper
 }
 
 func start(t *testing.T, n int, o setup) *cluster {
@@ -126,7 +127,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
 		srv := &cacheServer{sessions: map[uint64]*resp.Session{}}
-		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down, Quorum: o.quorum})
+		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down, Quorum: o.quorum, Libraries: o.keeper})
 		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored
 		for g := range restored {

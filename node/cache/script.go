@@ -36,7 +36,7 @@ const (
 
 const (
 	errScriptBusy  = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-	errKilled      = "ERR Error running script: Script killed by user with SCRIPT KILL."
+	errKilled      = "ERR Script killed by user with SCRIPT KILL..."
 	errLimit       = "ERR Error running script: it ran longer than a script may, and was ended"
 	errScriptStop  = "LOADING The node is stopping"
 	errNoScript    = "NOSCRIPT No matching script. Please use EVAL."
@@ -68,6 +68,9 @@ func newScripts() scripts {
 // of an EVAL.
 func (s *scripts) withBody(spec *command.Spec, args [][]byte) (*command.Spec, [][]byte) {
 	name, sha := strings.CutPrefix(spec.Name, "evalsha")
+	if strings.HasPrefix(spec.Name, "fcall") {
+		return spec, args
+	}
 	if !sha {
 		s.engine.Load(args[1]) // what does not compile, the primary answers
 		return spec, args
@@ -111,8 +114,9 @@ type scriptRun struct {
 	ctx      command.Ctx
 	keys     []int
 
-	wrote atomic.Bool
-	kill  atomic.Pointer[string]
+	wrote    atomic.Bool
+	kill     atomic.Pointer[string]
+	function atomic.Pointer[running] // the one that runs, nil while none does
 }
 
 // runScript is called with the group's lock held, and hands it over.
@@ -290,7 +294,11 @@ func (c *Cache) whileBusy(p *part, o *op, w *resp.Writer, now int64, to *origin)
 	if time.Since(x.began) < min(c.threshold(), c.opt.Wait*3/4) {
 		return later, true
 	}
-	c.answer(w, to, o.refusal(errScriptBusy))
+	busyWith := errScriptBusy
+	if x.function.Load() != nil {
+		busyWith = errFunctionBusy
+	}
+	c.answer(w, to, o.refusal(busyWith))
 	return done, true
 }
 
@@ -298,6 +306,10 @@ func (c *Cache) whileBusy(p *part, o *op, w *resp.Writer, now int64, to *origin)
 func (p *part) eval(e *command.Ctx) { p.script.eval(e) }
 
 func (x *scriptRun) eval(e *command.Ctx) {
+	if strings.HasPrefix(e.Spec.Name, "fcall") {
+		x.fcall(e)
+		return
+	}
 	engine := x.c.scripts.engine
 	var s *script.Script
 	if strings.HasPrefix(e.Spec.Name, "evalsha") {
@@ -312,20 +324,25 @@ func (x *scriptRun) eval(e *command.Ctx) {
 			return
 		}
 	}
-	x.flags = s.Flags
-	x.readonly = e.Spec.Flags&command.FlagReadonly != 0 || s.Flags.NoWrites
-	if problem := x.refused(s.Flags); problem != "" {
+	n, _ := strconv.Atoi(string(e.Args[2]))
+	x.start(e, script.Run{Script: s, Host: x}, s.Flags, n)
+}
+
+// start runs a script or a function with n keys, if its flags allow that.
+func (x *scriptRun) start(e *command.Ctx, run script.Run, flags script.Flags, n int) {
+	x.flags = flags
+	x.readonly = e.Spec.Flags&command.FlagReadonly != 0 || flags.NoWrites
+	if problem := x.refused(flags); problem != "" {
 		e.W.Error(problem)
 		return
 	}
 	x.ctx = command.Ctx{
 		Shard: e.Shard, Now: e.Now, FX: e.FX, Events: e.Events, RNG: e.RNG, Policy: e.Policy, NoBlock: true,
 	}
-	n, _ := strconv.Atoi(string(e.Args[2]))
 	if n > 0 {
 		x.slot = int(x.o.slot)
 	}
-	run := script.Run{Script: s, Keys: e.Args[3 : 3+n], Args: e.Args[3+n:], Host: x, Version: command.ServerVersion}
+	run.Keys, run.Args, run.Version = e.Args[3:3+n], e.Args[3+n:], command.ServerVersion
 	run.Do(e.W)
 	x.lock()
 }
@@ -508,8 +525,13 @@ func (x *scriptRun) Log(level int, message string) {
 	x.c.log.Log(context.Background(), logLevels[level], "script: "+message)
 }
 
-// script runs the SCRIPT commands. k is nil in a transaction, which does not wait for other nodes.
+// script runs the SCRIPT commands, and those of FUNCTION where there is no connection. k is nil in a transaction and for
+// another node, which do not wait for other nodes.
 func (c *Cache) script(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+	if strings.HasPrefix(spec.Name, "function") {
+		w.Raw(c.functionHere(w.Proto, spec, args))
+		return
+	}
 	own := resp.Writer{Proto: w.Proto}
 	everywhere := c.scriptHere(&own, spec, args)
 	if k == nil || !everywhere {
@@ -546,7 +568,7 @@ func (c *Cache) scriptHere(w *resp.Writer, spec *command.Spec, args [][]byte) bo
 		w.OK()
 		return true
 	case "script|kill":
-		w.Raw(c.scripts.killSlow(c.threshold()))
+		w.Raw(c.scripts.killSlow(c.threshold(), false))
 		return true
 	case "script|debug":
 		w.Error("ERR there is no debugger for scripts here")
@@ -556,17 +578,19 @@ func (c *Cache) scriptHere(w *resp.Writer, spec *command.Spec, args [][]byte) bo
 	return false
 }
 
-// killSlow ends the scripts that run for longer than others wait, and answers SCRIPT KILL.
-func (s *scripts) killSlow(threshold time.Duration) []byte {
+// killSlow ends the scripts, or else the functions, that run for longer than others wait, and answers SCRIPT or FUNCTION KILL.
+func (s *scripts) killSlow(threshold time.Duration, functions bool) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := resp.Writer{}
-	killed, unkillable := false, false
+	killed, unkillable, others := false, false, false
 	for x := range s.running {
 		switch {
 		case time.Since(x.began) < threshold:
 		case x.wrote.Load():
 			unkillable = true
+		case (x.function.Load() != nil) != functions:
+			others = true
 		default:
 			x.end(errKilled)
 			killed = true
@@ -577,6 +601,10 @@ func (s *scripts) killSlow(threshold time.Duration) []byte {
 		w.OK()
 	case unkillable:
 		w.Error(errUnkillable)
+	case others && functions:
+		w.Error(errScriptBusy)
+	case others:
+		w.Error(errFunctionBusy)
 	default:
 		w.Error(errNotBusy)
 	}
@@ -617,14 +645,14 @@ func bestKill(parts [][]byte) []byte {
 		if len(p) > 0 && p[0] == '+' {
 			return p
 		}
-		if strings.HasPrefix(string(p), "-UNKILLABLE") {
+		if strings.HasPrefix(string(p), "-UNKILLABLE") || strings.HasPrefix(string(p), "-BUSY") && strings.HasPrefix(string(best), "-NOTBUSY") {
 			best = p
 		}
 	}
 	return best
 }
 
-// tell sends a SCRIPT command to the node, false if it is not connected.
+// tell sends a SCRIPT command, or FUNCTION KILL, to the node, false if it is not connected.
 func (r *remote) tell(args [][]byte, to origin, home *round) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -662,7 +690,7 @@ func (in *Inbound) scriptFrame(b []byte) error {
 		return errRequest
 	}
 	spec, problem := command.Resolve(args)
-	if problem != "" || !strings.HasPrefix(spec.Name, "script|") || spec.Scope != command.ScopeNode {
+	if problem != "" || !strings.HasPrefix(spec.Name, "script|") && spec.Name != "function|kill" || spec.Scope != command.ScopeNode {
 		return errRequest
 	}
 	w := resp.Writer{Proto: 2}

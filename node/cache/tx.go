@@ -90,6 +90,10 @@ var watchSpec = &command.Spec{Name: "watch", Scope: command.ScopeNode}
 // transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH, and what is said of scripts.
 func (c *Cache) transact(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	k.client.Note(spec, k.now)
+	if strings.HasPrefix(spec.Name, "function") {
+		c.function(k, w, spec, args)
+		return
+	}
 	if strings.HasPrefix(spec.Name, "script") {
 		c.script(k, w, spec, args)
 		return
@@ -159,6 +163,8 @@ func (t *transaction) add(c *Cache, k *conn, spec *command.Spec, args [][]byte) 
 		return "ERR Command not allowed inside a transaction"
 	case spec.Scope == command.ScopeCluster:
 		return errWholeInTx
+	case spec.Scope == command.ScopeNode && spec.Write:
+		return errLibraryInTx
 	case !q.local:
 		k.keys = command.Keys(spec, args, k.keys[:0])
 		for _, at := range k.keys {

@@ -33,7 +33,7 @@ func bindings() []binding {
 		hashCommands(), setCommands(), bitmapCommands(), sortCommands(), memoryCommands(), debugCommands(),
 		zsetCommands(), geoCommands(), hyperLogLogCommands(), streamCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
-		scriptCommands(), pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
+		scriptCommands(), functionCommands(), pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
 	} {
 		all = append(all, group...)
 	}

@@ -13,6 +13,14 @@ import (
 // ErrUnreachable is returned by Call where no control stream to the node stands, or it ended before the answer.
 var ErrUnreachable = errors.New("node is not reachable")
 
+// notSent is an error of a call that the other node did not get.
+type notSent struct{ error }
+
+// NotSent tells that the call was not executed.
+func (notSent) NotSent() bool { return true }
+
+func (e notSent) Unwrap() error { return e.error }
+
 // RemoteError is an error that the called node returned.
 type RemoteError struct{ Node, Method, Text string }
 
@@ -97,7 +105,7 @@ func (n *Net) Call(ctx context.Context, node, method string, payload []byte) ([]
 	}
 	s := n.Stream(node, Control)
 	if s == nil {
-		return nil, fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)
+		return nil, notSent{fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)}
 	}
 	if len(method) > 255 || len(payload) > maxCallPayload {
 		return nil, fmt.Errorf("call %.40s on %s: %d bytes are above the limit of %d", method, node, len(payload), maxCallPayload)

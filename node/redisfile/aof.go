@@ -149,15 +149,6 @@ func (d *databases) apply(spec *command.Spec, args [][]byte) error {
 	return nil
 }
 
-// function keeps the text of FUNCTION LOAD [REPLACE] text.
-func function(args [][]byte, sum *Summary) error {
-	if len(args) >= 3 && strings.EqualFold(string(args[1]), "LOAD") {
-		sum.Functions = append(sum.Functions, bytes.Clone(args[len(args)-1]))
-		return nil
-	}
-	return errors.New("FUNCTION with anything but LOAD cannot be taken from an append-only file")
-}
-
 // relative says that a command's time counts from when it runs. Redis never writes such a command to the file.
 func relative(name string, args [][]byte) bool {
 	switch name {

@@ -34,7 +34,7 @@ type Summary struct {
 	// Expired keys are left out everywhere.
 	Expired  int
 	Expiring int
-	// Functions are the texts of libraries of functions.
+	// Functions are the texts of libraries of functions, as they are at the end.
 	Functions [][]byte
 	// Commands of append-only files.
 	Commands int
@@ -285,8 +285,7 @@ func (k *keySink) Aux(name, value []byte) error {
 }
 
 func (k *keySink) Function(text []byte) error {
-	k.sum.Functions = append(k.sum.Functions, append([]byte{}, text...))
-	return nil
+	return k.sum.addFunctions([][]byte{text}, false)
 }
 
 // readRDB reads one RDB file and returns what follows it, and at which offset.

@@ -1,4 +1,4 @@
-// Package script runs Lua scripts as redis-server 7.0 does: EVAL's language, its libraries and its error texts, on
+// Package script runs Lua scripts and functions as redis-server 7.0 does: EVAL's language, its libraries and its error texts, on
 // github.com/yuin/gopher-lua.
 //
 // It owns the scripts' sandbox, the conversion between RESP and Lua, and the cache of compiled scripts. It refuses to know
@@ -14,6 +14,9 @@
 // scripts and maxCacheBytes. Not bounded is the memory of all the tables and strings that a script keeps: as in Redis, a
 // script that only collects can exhaust the machine, until the Host's limit of time ends it. One call of a library function
 // (a pattern with much backtracking, sorting a large table) is not interrupted.
+//
+// A library of functions may run 500 ms when it is loaded, and MaxLibrary bounds it with all that it registers; maxShelf states
+// that have run one are kept for the next calls.
 //
 // # What differs from Redis
 //

@@ -23,9 +23,9 @@ type Script struct {
 	proto *lua.FunctionProto
 }
 
-// Flags are what a script's first line (#!lua flags=…) says about it.
+// Flags are what a script's first line (#!lua flags=…) or a function's registration says about it.
 type Flags struct {
-	Declared   bool // there is such a line: without one Redis' older rules hold
+	Declared   bool // it could have some: where no first line is, Redis' older rules hold
 	NoWrites   bool
 	AllowOOM   bool
 	AllowStale bool
@@ -33,8 +33,9 @@ type Flags struct {
 	CrossSlot  bool
 }
 
-// Engine keeps compiled scripts by their SHA1. It is safe for concurrent use.
+// Engine keeps compiled scripts by their SHA1, and states that have run a library. It is safe for concurrent use.
 type Engine struct {
+	shelf shelf
 	mu    sync.RWMutex
 	cache map[string]*Script
 	order []string // oldest first
@@ -74,6 +75,13 @@ func (e *Engine) Load(body []byte) (s *Script, problem string) {
 		e.order = e.order[1:]
 	}
 	return s, ""
+}
+
+// Scripts is how many scripts are kept.
+func (e *Engine) Scripts() int {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return len(e.cache)
 }
 
 // Find returns the script of a name in lower case, nil if it is not known.

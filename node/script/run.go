@@ -35,12 +35,14 @@ type Host interface {
 	Log(level int, message string)
 }
 
-// Run is one execution of a script.
+// Run is one execution: of Script, or of Function of Library.
 type Run struct {
-	Script *Script
-	Keys   [][]byte
-	Args   [][]byte
-	Host   Host
+	Script   *Script
+	Library  *Library
+	Function string
+	Keys     [][]byte
+	Args     [][]byte
+	Host     Host
 	// Version is what redis.REDIS_VERSION says.
 	Version string
 
@@ -53,6 +55,9 @@ type Run struct {
 	proxies map[*lua.LTable]*lua.LTable
 	rng     *rand.Rand
 	call    resp.Writer
+	// Of a state that has a library.
+	loading   *loading // while the library runs
+	functions map[string]*lua.LFunction
 }
 
 // hook is the context of a script's state. The interpreter calls Done before every instruction.
@@ -73,12 +78,19 @@ func (h hook) Done() <-chan struct{} {
 	if r.stopped == "" {
 		r.ticks = tickEvery
 		r.ran += tickEvery
-		if r.stopped = r.Host.Tick(); r.stopped == "" {
+		if r.stopped = r.tick(); r.stopped == "" {
 			return nil
 		}
 	}
 	r.ticks = 0
 	return closed
+}
+
+func (r *Run) tick() (stop string) {
+	if r.loading != nil && time.Now().After(r.loading.until) {
+		return "ERR FUNCTION LOAD timeout"
+	}
+	return r.Host.Tick()
 }
 
 var _ context.Context = hook{}
@@ -89,8 +101,12 @@ var machines sync.Pool
 // reusable is after how many instructions a state is not used again: its stacks may have grown.
 const reusable = 100 * tickEvery
 
-// Do runs the script and writes its reply to w.
+// Do runs the script or the function and writes its reply to w.
 func (r *Run) Do(w *resp.Writer) {
+	if r.Library != nil {
+		r.Library.run(r, w)
+		return
+	}
 	m, ok := machines.Get().(*Run)
 	if !ok {
 		m = newMachine(r.Version)
@@ -116,16 +132,29 @@ func newMachine(version string) *Run {
 	return r
 }
 
-// do runs the script and says whether it ended well.
-func (r *Run) do(w *resp.Writer) bool {
+// reset is the beginning of every execution.
+func (r *Run) reset() {
 	r.proto, r.ticks, r.ran, r.stopped = 2, tickEvery, 0, ""
 	r.rng = rand.New(rand.NewPCG(0, 0)) // Redis seeds it alike for every script
+}
+
+// do runs the script and says whether it ended well.
+func (r *Run) do(w *resp.Writer) bool {
+	r.reset()
 	r.env.RawSetString("KEYS", r.list(r.Keys))
 	r.env.RawSetString("ARGV", r.list(r.Args))
 	fn := r.l.NewFunctionFromProto(r.Script.proto)
 	fn.Env = r.l.Env
+	return r.answer(w, fn)
+}
+
+// answer calls fn and writes what it returns.
+func (r *Run) answer(w *resp.Writer, fn *lua.LFunction, args ...lua.LValue) bool {
 	r.l.Push(fn)
-	if err := r.l.PCall(0, 1, r.l.NewFunction(r.handleError)); err != nil {
+	for _, a := range args {
+		r.l.Push(a)
+	}
+	if err := r.l.PCall(len(args), 1, r.l.NewFunction(r.handleError)); err != nil {
 		r.fail(w, err)
 		return false
 	}
@@ -174,7 +203,20 @@ func (r *Run) handleError(l *lua.LState) int {
 
 // fail writes the reply of a script that ended with an error.
 func (r *Run) fail(w *resp.Writer, err error) {
-	msg, place := "ERR "+err.Error(), ""
+	msg, place := r.whatFailed(err)
+	if place != "" {
+		name := r.Function
+		if r.Script != nil {
+			name = r.Script.SHA
+		}
+		place = " script: " + name + ", on " + place + "."
+	}
+	w.Error(msg + place)
+}
+
+// whatFailed is an error's text and its place.
+func (r *Run) whatFailed(err error) (msg, place string) {
+	msg = "ERR " + err.Error()
 	var api *lua.ApiError
 	if errors.As(err, &api) {
 		if t, ok := api.Object.(*lua.LTable); ok {
@@ -184,7 +226,7 @@ func (r *Run) fail(w *resp.Writer, err error) {
 			}
 			source, line := t.RawGetString("source"), t.RawGetString("line")
 			if source != lua.LNil && line != lua.LNil {
-				place = " script: " + r.Script.SHA + ", on " + lua.LVAsString(source) + ":" + numberText(float64(line.(lua.LNumber))) + "."
+				place = lua.LVAsString(source) + ":" + numberText(float64(line.(lua.LNumber)))
 			}
 		} else {
 			msg = "ERR " + luaMessage(lua.LVAsString(api.Object))
@@ -193,7 +235,7 @@ func (r *Run) fail(w *resp.Writer, err error) {
 	if r.stopped != "" {
 		msg = r.stopped
 	}
-	w.Error(msg + place)
+	return msg, place
 }
 
 var (

@@ -119,6 +119,9 @@ func (s *Server) takeOver(a adoption, name string) error {
 	if err := src.Each(ctx, 0, now, s.put); err != nil {
 		return err
 	}
+	if err := s.checkFunctions(sum.Functions); err != nil {
+		return err
+	}
 	err = s.writeJournal(filepath.Join(a.dir, adopting))
 	s.flush()
 	if err != nil {
@@ -127,14 +130,14 @@ func (s *Server) takeOver(a adoption, name string) error {
 	if err := s.proveJournal(filepath.Join(a.dir, adopting), sum.Total()); err != nil {
 		return fmt.Errorf("read the journal back: %w", err)
 	}
+	if err := writeFunctions(filepath.Join(a.dir, adopting), sum.Functions); err != nil {
+		return fmt.Errorf("write the libraries of functions: %w", err)
+	}
 	if err := a.move(adopting, adopted); err != nil {
 		return err
 	}
 	s.log.Info("imported what redis-server left; the original is kept", "original", name, "kept_as", name+aside, "keys", sum.Total(),
-		"expired", sum.Expired, "took", time.Since(began).Round(time.Millisecond))
-	if len(sum.Functions) > 0 {
-		s.log.Warn("libraries of functions were not imported; load them with FUNCTION LOAD", "libraries", len(sum.Functions))
-	}
+		"expired", sum.Expired, "libraries", len(sum.Functions), "took", time.Since(began).Round(time.Millisecond))
 	if err := a.finish(); err != nil {
 		return fmt.Errorf("the import is complete but not in place, the next start goes on with it: %w", err)
 	}

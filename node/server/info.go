@@ -354,6 +354,11 @@ func (s *Server) infoMemory(add func(string, string), num func(string, int64)) {
 	add("maxmemory_human", human(s.db.MaxMemory()))
 	add("maxmemory_policy", s.db.Policy().String())
 	add("mem_allocator", "slabs")
+	libraries, functions, bytes := s.cache.Functions()
+	num("number_of_cached_scripts", int64(s.cache.Scripts()))
+	num("number_of_functions", int64(functions))
+	num("number_of_libraries", int64(libraries))
+	num("used_memory_functions", int64(bytes))
 }
 
 func (s *Server) infoPersistence(num func(string, int64)) {

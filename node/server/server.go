@@ -38,19 +38,20 @@ type Server struct {
 	started time.Time
 	version string
 
-	journal  *journal.Journal // nil without persistence
-	settled  atomic.Bool      // it was ready once: a change of voters later does not take it out of service
-	rewrite  chan struct{}    // asks for a rewrite of the journal
-	db       *store.DB
-	driver   *driver
-	cache    *cache.Cache
-	net      *peer.Net
-	topology *topology.Topology
-	gossip   *member.Node
-	resp     *resp.Server
-	http     *httpapi.Server
-	params   *command.Config
-	secret   []byte
+	journal   *journal.Journal // nil without persistence
+	importing atomic.Bool      // libraries of an import are not in the topology yet
+	settled   atomic.Bool      // it was ready once: a change of voters later does not take it out of service
+	rewrite   chan struct{}    // asks for a rewrite of the journal
+	db        *store.DB
+	driver    *driver
+	cache     *cache.Cache
+	net       *peer.Net
+	topology  *topology.Topology
+	gossip    *member.Node
+	resp      *resp.Server
+	http      *httpapi.Server
+	params    *command.Config
+	secret    []byte
 
 	restored *restored
 	view     atomic.Pointer[command.ClusterView]
@@ -115,7 +116,7 @@ func (s *Server) open() error {
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
 	s.cache = cache.New(cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
-		Loops: loops, Logger: s.log, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Down: func(node string) bool { return s.net.Down(node) },
+		Loops: loops, Logger: s.log, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Libraries: s, Down: func(node string) bool { return s.net.Down(node) },
 	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
@@ -126,6 +127,7 @@ func (s *Server) open() error {
 	if err := s.openClients(loops); err != nil {
 		return err
 	}
+	s.importing.Store(has(s.cfg.Persistence.DataDir, functionsFile))
 	return s.openCluster()
 }
 
@@ -339,6 +341,9 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	if s.journal != nil {
 		wg.Go(func() { s.rewriteLoop(work) })
 	}
+	if s.importing.Load() {
+		serve("import functions", func() error { return s.importFunctions(work) })
+	}
 	if ready != nil {
 		wg.Go(func() { s.announce(work, ready) })
 	}
@@ -430,6 +435,8 @@ func (s *Server) Ready() (bool, []string) {
 		why = append(why, "slots are not assigned yet")
 	case p.Fragile && !s.settled.Load():
 		why = append(why, "the topology could not survive the loss of a node yet: it has fewer than 3 voters")
+	case s.importing.Load():
+		why = append(why, "the imported libraries of functions are not in the topology yet")
 	case p.Electing > 0:
 		why = append(why, fmt.Sprintf("%d groups on this node have no primary", p.Electing))
 	}

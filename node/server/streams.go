@@ -234,6 +234,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 	for id, m := range st.Members {
 		addr[id] = m.RESPAddr
 	}
+	s.cache.SetLibraries(st.Libraries)
 	s.cache.Reigns(&terms)
 	s.cache.Route(st.Epoch, primary, addr)
 	s.cache.FlushReplies()

@@ -92,6 +92,9 @@ type State struct {
 	RF        int                `json:"rf"` // replicas wanted per group; fewer while there are fewer members
 	Members   map[string]Member  `json:"members"`
 	Groups    [ring.Groups]Group `json:"groups"`
+	// Libraries of functions, in order of name, and the IDs of the newest changes of them.
+	Libraries      []Library `json:"libraries,omitempty"`
+	LibraryChanges []string  `json:"library_changes,omitempty"`
 }
 
 // Timing are the controller's and Raft's clocks. Zero fields take the default.

@@ -20,6 +20,9 @@ const (
 	methodDrain    = Prefix + "drain"
 	methodHandover = Prefix + "handover"
 	methodRemove   = Prefix + "remove"
+
+	methodLibraries = Prefix + "libraries" // LibraryChange -> nodeAnswer, of the leader
+	methodReached   = Prefix + "reached"   // reachedCall -> nothing, once the node acts on that epoch
 )
 
 // Position is a place in a group's log, ordered by Term, then Seq.

@@ -11,11 +11,16 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// snapshotEvery is the number of log entries between snapshots; the whole state is tens of kilobytes.
+// snapshotEvery is the number of log entries between snapshots; the whole state is tens of kilobytes, with libraries of
+// functions at most some 11 MB.
 const snapshotEvery = 512
 
-// reserved is how many bytes of disk Raft's log keeps for itself. Snapshots bound it well below.
+// reserved is how many bytes of disk Raft's log keeps for itself. Snapshots bound it well below, but for large libraries of functions.
 const reserved = 16 << 20
+
+// maxAppend is how many entries one message to a follower holds: with libraries of functions in all of them it still passes a
+// slow network within the transport's timeout.
+const maxAppend = 8
 
 // consensus is the Raft group's local part: stores, transport and the library's goroutines.
 type consensus struct {
@@ -73,16 +78,12 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	conf.ShutdownOnRemove = false // a drained node goes on answering until its owner closes it
 	conf.NoLegacyTelemetry = true
 	conf.NotifyCh, conf.Logger = c.notify, log
-	// Raft looks at the last entry for every message, also when nothing happens: without the cache, on disk.
+	conf.MaxAppendEntries = maxAppend
 	var store raft.LogStore = c.store
 	if o.wrapLog != nil {
 		store = o.wrapLog(store)
 	}
-	logs, err := raft.NewLogCache(snapshotEvery, store)
-	if err != nil {
-		return fmt.Errorf("open raft log: %w", err)
-	}
-	if c.raft, err = raft.NewRaft(conf, f, logs, c.store, snapshots, c.transport); err != nil {
+	if c.raft, err = raft.NewRaft(conf, f, &logCache{LogStore: store}, c.store, snapshots, c.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	c.last = c.raft.LastIndex()

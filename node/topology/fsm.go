@@ -15,8 +15,21 @@ import (
 	"hypercache/node/ring"
 )
 
-// commandVersion is the newest encoding of command that this build understands.
-const commandVersion = 1
+// The versions of command and of snapshots: the second has libraries of functions. What has none is written as the first, so
+// that builds without them refuse only what they would lose.
+const (
+	commandVersion = 1
+	libraryVersion = 2
+)
+
+func version(libraries bool) int {
+	if libraries {
+		return libraryVersion
+	}
+	return commandVersion
+}
+
+func readable(version int) bool { return version == commandVersion || version == libraryVersion }
 
 // command is one entry of the Raft log. Its parts are applied in the order of the fields.
 type command struct {
@@ -24,6 +37,8 @@ type command struct {
 	Found   *founding     `json:"found,omitempty"`
 	Members []Member      `json:"members,omitempty"` // added or replaced
 	Groups  []groupChange `json:"groups,omitempty"`
+	// Libraries come last and are refused by themselves.
+	Libraries *LibraryChange `json:"libraries,omitempty"`
 }
 
 // founding gives a new cluster its identity; a second one changes nothing.
@@ -44,6 +59,7 @@ type groupChange struct {
 type applied struct {
 	err      error    // the command as a whole was not understood
 	rejected []uint16 // groups whose change was refused
+	refused  *LibraryError
 	state    *State
 }
 
@@ -51,8 +67,8 @@ func emptyState() *State { return &State{Members: map[string]Member{}} }
 
 // apply returns the state after c, a new one unless nothing changed. It is deterministic.
 func (s *State) apply(c *command) applied {
-	if c.Version != commandVersion {
-		return applied{err: fmt.Errorf("command version %d is newer than this build's %d", c.Version, commandVersion), state: s}
+	if !readable(c.Version) {
+		return applied{err: fmt.Errorf("command version %d is newer than this build's %d", c.Version, libraryVersion), state: s}
 	}
 	next := *s
 	next.Epoch++
@@ -75,6 +91,10 @@ func (s *State) apply(c *command) applied {
 		set := ch.Set
 		set.Epoch = next.Epoch
 		next.Groups[ch.Group], changed = set, true
+	}
+	if c.Libraries != nil {
+		next.Libraries, next.LibraryChanges, out.refused = s.changeLibraries(c.Libraries)
+		changed = changed || !slices.Equal(next.LibraryChanges, s.LibraryChanges)
 	}
 	out.state = s
 	if changed {
@@ -141,6 +161,7 @@ func sameSet(a, b []string) bool {
 type fsm struct {
 	state atomic.Pointer[State]
 	index atomic.Uint64 // of the newest command that state holds; never sinks
+	bulk  atomic.Int64  // bytes of large commands since the log was compacted
 	// restored says that the start is over: a snapshot from now on is the leader's, not this node's own.
 	restored atomic.Bool
 	changed  func() // after every change, on Raft's goroutine; must not block
@@ -164,6 +185,9 @@ func (f *fsm) Apply(l *raft.Log) any {
 		f.state.Store(res.state)
 	}
 	f.reached(l.Index)
+	if len(l.Data) > cachedEntry {
+		f.bulk.Add(int64(len(l.Data)))
+	}
 	if res.state != old {
 		f.changed()
 	}
@@ -189,7 +213,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot{f.state.
 type fsmSnapshot struct{ state *State }
 
 func (s fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	if err := json.NewEncoder(sink).Encode(snapshotFile{commandVersion, s.state}); err != nil {
+	if err := json.NewEncoder(sink).Encode(snapshotFile{version(len(s.state.Libraries) > 0), s.state}); err != nil {
 		_ = sink.Cancel()
 		return fmt.Errorf("write snapshot: %w", err)
 	}
@@ -205,8 +229,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err := json.NewDecoder(r).Decode(&file); err != nil {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
-	if file.Version != commandVersion || file.State == nil {
-		return fmt.Errorf("read snapshot: version %d is newer than this build's %d", file.Version, commandVersion)
+	if !readable(file.Version) || file.State == nil {
+		return fmt.Errorf("read snapshot: version %d is newer than this build's %d", file.Version, libraryVersion)
 	}
 	if file.State.Members == nil {
 		file.State.Members = map[string]Member{}

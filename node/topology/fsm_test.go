@@ -113,7 +113,7 @@ func TestAStaleChangeIsRejectedAndTheRestApplied(t *testing.T) {
 
 func TestACommandOfANewerVersionChangesNothing(t *testing.T) {
 	f := newFSM(func() { t.Error("changed") })
-	for _, data := range []string{`{"v":2,"found":{"cluster_id":"x","rf":3}}`, `nonsense`} {
+	for _, data := range []string{`{"v":3,"found":{"cluster_id":"x","rf":3}}`, `nonsense`} {
 		if res := f.Apply(&raft.Log{Data: []byte(data)}).(applied); res.err == nil {
 			t.Errorf("%s was accepted", data)
 		}

@@ -31,6 +31,10 @@ type nodeAnswer struct {
 	Left   int    `json:"left"`             // groups
 	Code   string `json:"code,omitempty"`   // why not
 	Leader string `json:"leader,omitempty"` // with codeNotLeader: who is, as far as known
+	// Of a change of libraries: the epoch that has it, or why it was refused.
+	Epoch   uint64         `json:"epoch,omitempty"`
+	Problem LibraryProblem `json:"problem,omitempty"`
+	Name    string         `json:"name,omitempty"`
 }
 
 const (
@@ -76,6 +80,22 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 			return nil, err
 		}
 		return Encode(ans), nil
+	case methodLibraries:
+		var c LibraryChange
+		if err := Decode(payload, &c); err != nil {
+			return nil, err
+		}
+		ans, err := t.leadLibraries(&c)
+		if err != nil {
+			return nil, err
+		}
+		return Encode(ans), nil
+	case methodReached:
+		var c reachedCall
+		if err := Decode(payload, &c); err != nil {
+			return nil, err
+		}
+		return Encode(struct{}{}), t.told.await(ctx, c.Epoch)
 	}
 	return nil, fmt.Errorf("topology: unknown method %q", method)
 }
@@ -358,7 +378,7 @@ func (t *Topology) wish(ctx context.Context, method, node string) error {
 	defer tick.Stop()
 	reached := false
 	for {
-		ans, err := t.askLeader(ctx, method, node)
+		ans, err := t.askLeader(ctx, method, nodeCall{node})
 		reached = reached || err == nil
 		if errors.Is(err, ErrNoLeader) && method == methodHandover && t.outvoted() {
 			return ErrNoLeader
@@ -404,9 +424,9 @@ func (t *Topology) outvoted() bool {
 }
 
 // askLeader makes one call to the leader. A node that was removed hears no more from Raft, so the members it knows are
-// asked, too.
-func (t *Topology) askLeader(ctx context.Context, method, node string) (nodeAnswer, error) {
-	tried := map[string]bool{}
+// asked, too. ErrNoLeader, and ErrUnknownOutcome where somebody was asked who did not answer.
+func (t *Topology) askLeader(ctx context.Context, method string, in any) (nodeAnswer, error) {
+	tried, none := map[string]bool{}, ErrNoLeader
 	todo := append([]string{t.Leader()}, sortedIDs(t.State().Members)...)
 	for len(todo) > 0 {
 		id := todo[0]
@@ -417,12 +437,16 @@ func (t *Topology) askLeader(ctx context.Context, method, node string) (nodeAnsw
 		tried[id] = true
 		var ans nodeAnswer
 		cctx, cancel := context.WithTimeout(ctx, applyTimeout+t.o.Timing.Call)
-		err := t.call(cctx, id, method, nodeCall{node}, &ans)
+		err := t.call(cctx, id, method, in, &ans)
 		cancel()
 		if err == nil && ans.Code != codeNotLeader {
 			return ans, nil
 		}
+		var unsent interface{ NotSent() bool }
+		if err != nil && (!errors.As(err, &unsent) || !unsent.NotSent()) {
+			none = fmt.Errorf("%w: %w", ErrNoLeader, ErrUnknownOutcome)
+		}
 		todo = append([]string{ans.Leader}, todo...)
 	}
-	return nodeAnswer{}, ErrNoLeader
+	return nodeAnswer{}, none
 }

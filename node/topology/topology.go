@@ -37,6 +37,8 @@ type Topology struct {
 	reign    atomic.Pointer[reign]
 	replayed atomic.Bool // the state is at least as new as the one that this node acted on before it was restarted
 	unheard  *State      // what subscribers are told before
+	told     told
+	trimming atomic.Bool // the log is being compacted
 
 	mu         sync.Mutex
 	closed     bool
@@ -191,6 +193,7 @@ func (t *Topology) run() {
 			term, r = t.raft.raft.CurrentTerm(), newReign(t)
 		}
 		t.reign.Store(r)
+		t.trim()
 		switch {
 		case r == nil:
 			t.tryFounding()
@@ -267,6 +270,7 @@ func (t *Topology) dispatch() {
 				s.fn(st)
 			}
 		}
+		t.told.note(st.Epoch)
 	}
 }
 
@@ -386,7 +390,7 @@ func (t *Topology) Ready(node string) Progress {
 
 // commit brings a command through Raft. When it returns, the command is applied here.
 func (t *Topology) commit(c *command) (applied, error) {
-	c.Version = commandVersion
+	c.Version = version(c.Libraries != nil)
 	b, err := json.Marshal(c)
 	if err != nil {
 		return applied{}, fmt.Errorf("encode command: %w", err)

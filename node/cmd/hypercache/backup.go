@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,11 +24,12 @@ const scanCount = 64
 
 // backupReport is what backup did.
 type backupReport struct {
-	File     string  `json:"file"`
-	Keys     int     `json:"keys"`
-	Expiring int     `json:"expiring"`
-	Bytes    int64   `json:"bytes"`
-	Seconds  float64 `json:"seconds"`
+	File      string  `json:"file"`
+	Keys      int     `json:"keys"`
+	Expiring  int     `json:"expiring"`
+	Libraries int     `json:"libraries"` // of functions
+	Bytes     int64   `json:"bytes"`
+	Seconds   float64 `json:"seconds"`
 }
 
 // backup is `backup FILE`: all keys of the cluster in one RDB file. It is no snapshot of one moment: each key is as it was when
@@ -58,20 +60,25 @@ func (p *program) backup(ctx context.Context, args []string) error {
 	if *asJSON {
 		return p.printJSON(report)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%d keys, %d with a time to live, saved to %s (%s) in %.1f s\n",
-		report.Keys, report.Expiring, report.File, human(report.Bytes), report.Seconds)
+	functions := ""
+	if report.Libraries > 0 {
+		functions = fmt.Sprintf(" and %d libraries of functions", report.Libraries)
+	}
+	_, err = fmt.Fprintf(p.stdout, "%d keys, %d with a time to live,%s saved to %s (%s) in %.1f s\n",
+		report.Keys, report.Expiring, functions, report.File, human(report.Bytes), report.Seconds)
 	return err
 }
 
 // backup copies keys from a node to a file.
 type backup struct {
-	ctx      context.Context
-	flags    *redisFlags
-	conn     *redisConn
-	w        *rdb.Writer
-	seen     map[string]struct{} // SCAN may name a key twice
-	keys     atomic.Int64
-	expiring int
+	ctx       context.Context
+	flags     *redisFlags
+	conn      *redisConn
+	w         *rdb.Writer
+	seen      map[string]struct{} // SCAN may name a key twice
+	keys      atomic.Int64
+	expiring  int
+	libraries int
 }
 
 // to writes a temporary file next to the one that is wanted, and gives it its name when it is complete and on the disk.
@@ -110,7 +117,7 @@ func (b *backup) to(file string) (*backupReport, error) {
 		return nil, err
 	}
 	kept = true
-	return &backupReport{File: file, Keys: int(b.keys.Load()), Expiring: b.expiring, Bytes: info.Size()}, syncDir(dir)
+	return &backupReport{File: file, Keys: int(b.keys.Load()), Expiring: b.expiring, Libraries: b.libraries, Bytes: info.Size()}, syncDir(dir)
 }
 
 func syncDir(dir string) error {
@@ -131,6 +138,9 @@ func (b *backup) all(out io.Writer) error {
 	for _, aux := range [][2]string{{"redis-ver", "7.0.15"}, {"redis-bits", "64"}, {"ctime", now}, {"hypercache-ver", nodeVersion()}} {
 		_ = b.w.Aux(aux[0], aux[1]) // the writer keeps its error
 	}
+	if err := b.functions(); err != nil {
+		return err
+	}
 	_ = b.w.SelectDB(0, uint64(max(size.n, 0)), 0)
 	for cursor := "0"; ; {
 		r, err := b.patient("SCAN", cursor, "COUNT", strconv.Itoa(scanCount))
@@ -147,6 +157,26 @@ func (b *backup) all(out io.Writer) error {
 			return b.w.Close()
 		}
 	}
+}
+
+// functions saves the libraries of functions.
+func (b *backup) functions() error {
+	r, err := b.patient("FUNCTION", "DUMP")
+	if strings.HasPrefix(r.err, "ERR unknown command") {
+		return nil // a node of a version without functions
+	}
+	if err != nil {
+		return err
+	}
+	list, err := rdb.OpenFunctions(r.text)
+	if err != nil {
+		return fmt.Errorf("the node's libraries of functions: %w", err)
+	}
+	for _, text := range list {
+		_ = b.w.Function(text) // the writer keeps its error
+	}
+	b.libraries = len(list)
+	return nil
 }
 
 // batch saves the keys that a SCAN named and that were not saved yet.

@@ -314,7 +314,14 @@ func fakeRedis(t *testing.T, answer func(word string) (reply string, known bool)
 			if err != nil {
 				return
 			}
+			function := false
 			for words := bufio.NewScanner(c); words.Scan(); {
+				if function = function || words.Text() == "FUNCTION"; function { // FUNCTION DUMP: there are none
+					if function = words.Text() != "DUMP"; !function {
+						_, _ = fmt.Fprintf(c, "$10\r\n%s\r\n", rdb.SealFunctions(nil))
+					}
+					continue
+				}
 				reply, known := answer(words.Text())
 				if known && reply == "" {
 					break
@@ -450,5 +457,71 @@ func TestRedisMigratesToANode(t *testing.T) {
 	}
 	if n := c.Nodes()[0].Keys(); n != 2 {
 		t.Errorf("%d keys arrived", n)
+	}
+}
+
+// TestFunctionsMoveFromRedisThroughAClusterAndBack with the keys that they work on.
+func TestFunctionsMoveFromRedisThroughAClusterAndBack(t *testing.T) {
+	from := t.TempDir()
+	do, stop := redis(t, from)
+	const text = "#!lua name=lib\nredis.register_function('add', function(k) return redis.call('INCR', k[1]) end)"
+	do("SET", "k", "1")
+	do("FUNCTION", "LOAD", text)
+	do("FUNCTION", "LOAD", "#!lua name=binary\nredis.register_function('b', function() return '\xff' end)")
+	want := do("FUNCTION", "LIST", "LIBRARYNAME", "lib", "WITHCODE")
+	do("SAVE")
+	stop()
+	c := nodetest.Start(t, 3, nil)
+	n := c.Nodes()[2]
+	addr, file := "-addr="+n.Config.Network.RESPAddr(), filepath.Join(from, "dump.rdb")
+	if r := (fixture{}).run("restore", file, "--dry-run", addr); r.code != 0 || !strings.Contains(r.out, "the file has 2 libraries of functions") {
+		t.Errorf("dry run: %+v", r)
+	}
+	r := fixture{}.run("restore", file, addr, "--json")
+	var report restoreReport
+	if err := json.Unmarshal([]byte(r.out), &report); r.code != 0 || err != nil || report.Written != 1 || report.FunctionsWritten != 2 {
+		t.Fatalf("restore: %+v, %v", r, err)
+	}
+	if v, err := c.Nodes()[0].Client().FCall(t.Context(), "add", []string{"k"}).Int(); err != nil || v != 2 {
+		t.Errorf("FCALL: %d, %v", v, err)
+	}
+	if r = (fixture{}).run("restore", file, addr); r.code != 1 || !strings.Contains(r.errOut, "2 libraries of functions and 1 keys exist already") {
+		t.Errorf("again: %+v", r)
+	}
+	if r = (fixture{}).run("restore", file, addr, "--replace"); r.code != 0 || !strings.Contains(r.out, "2 of 2 libraries of functions loaded") {
+		t.Errorf("again with --replace: %+v", r)
+	}
+	to := t.TempDir()
+	saved := filepath.Join(to, "dump.rdb")
+	if r = (fixture{}).run("backup", saved, addr); r.code != 0 || !strings.Contains(r.out, "1 keys, 0 with a time to live, and 2 libraries of functions saved") {
+		t.Fatalf("backup: %+v", r)
+	}
+	if out, err := exec.Command("redis-check-rdb", saved).CombinedOutput(); err != nil {
+		t.Fatalf("redis-check-rdb: %v\n%s", err, out)
+	}
+	do, _ = redis(t, to)
+	if got := do("FUNCTION", "LIST", "LIBRARYNAME", "lib", "WITHCODE"); got != want {
+		t.Errorf("redis-server has %q, want %q", got, want)
+	}
+	if got := do("FCALL", "add", "1", "k") + do("FCALL", "b", "0"); got != ":2\r\n$1\r\n\xff\r\n" {
+		t.Errorf("FCALL on redis-server: %q", got)
+	}
+}
+
+func TestALibraryThatIsRefusedKeepsAllKeysOut(t *testing.T) {
+	from := t.TempDir()
+	do, stop := redis(t, from)
+	do("SET", "k", "1")
+	do("FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() end)")
+	do("SAVE")
+	stop()
+	c := nodetest.Start(t, 1, nil)
+	n := c.Nodes()[0]
+	if err := n.Client().FunctionLoad(t.Context(), "#!lua name=other\nredis.register_function('F', function() end)").Err(); err != nil {
+		t.Fatal(err)
+	}
+	r := fixture{}.run("restore", filepath.Join(from, "dump.rdb"), "-addr="+n.Config.Network.RESPAddr())
+	if r.code != 1 || !strings.Contains(r.errOut, "#!lua name=mine") || !strings.Contains(r.errOut, "Function f already exists") || n.Keys() != 0 {
+		t.Errorf("%+v; %d keys", r, n.Keys())
 	}
 }

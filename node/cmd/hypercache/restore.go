@@ -36,19 +36,21 @@ const (
 
 // restoreReport is what restore did.
 type restoreReport struct {
-	File         string         `json:"file"`
-	Kind         string         `json:"kind"`
-	RedisVersion string         `json:"redis_version,omitempty"`
-	Keys         int            `json:"keys"` // in the file, not expired
-	Types        map[string]int `json:"types"`
-	Expiring     int            `json:"expiring"`
-	Expired      int            `json:"expired"`
-	Functions    int            `json:"functions"` // not restored
-	Written      int            `json:"written"`
-	Existing     int            `json:"existing"` // left as they were
-	DryRun       bool           `json:"dry_run"`
-	Seconds      float64        `json:"seconds"`
-	Notes        []string       `json:"notes,omitempty"`
+	File              string         `json:"file"`
+	Kind              string         `json:"kind"`
+	RedisVersion      string         `json:"redis_version,omitempty"`
+	Keys              int            `json:"keys"` // in the file, not expired
+	Types             map[string]int `json:"types"`
+	Expiring          int            `json:"expiring"`
+	Expired           int            `json:"expired"`
+	Functions         int            `json:"functions"` // libraries in the file
+	FunctionsWritten  int            `json:"functions_written"`
+	FunctionsExisting int            `json:"functions_existing"` // left as they were
+	Written           int            `json:"written"`
+	Existing          int            `json:"existing"` // left as they were
+	DryRun            bool           `json:"dry_run"`
+	Seconds           float64        `json:"seconds"`
+	Notes             []string       `json:"notes,omitempty"`
 }
 
 // restore is `restore FILE`: it checks the whole file first, and only then writes.
@@ -76,6 +78,10 @@ func (p *program) restore(ctx context.Context, args []string) error {
 	}
 	if err := p.printRestored(report, *asJSON); err != nil {
 		return err
+	}
+	if report.FunctionsExisting > 0 {
+		return fmt.Errorf("%d libraries of functions and %d keys exist already and were left as they are; --replace overwrites them",
+			report.FunctionsExisting, report.Existing)
 	}
 	if report.Existing > 0 {
 		return fmt.Errorf("%d keys exist already and were left as they are; --replace overwrites them", report.Existing)
@@ -109,6 +115,9 @@ func (p *program) restoreFile(ctx context.Context, file string, r *redisFlags, d
 	}
 	defer func() { w.conn.close() }()
 	w.limit = w.askLimit()
+	if err := w.functions(sum.Functions); err != nil {
+		return report, err
+	}
 	done = p.progress(func() string { return "restored " + share(src.Progress()) })
 	defer done()
 	if err := src.Each(ctx, db, now, w.add); err != nil {
@@ -122,9 +131,6 @@ func (r *restoreReport) fill(src *redisfile.Source, sum *redisfile.Summary, db u
 	r.Expiring, r.Expired, r.Functions = sum.Expiring, sum.Expired, len(sum.Functions)
 	if sum.Unsummed {
 		r.Notes = append(r.Notes, "the file carries no checksum (rdbchecksum no): flipped bits in values would go unnoticed")
-	}
-	if len(sum.Functions) > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d libraries of functions are not restored; load them with FUNCTION LOAD", len(sum.Functions)))
 	}
 	if others := otherDatabases(sum, db); others != "" {
 		r.Notes = append(r.Notes, "not restored are the keys of other databases: "+others)
@@ -299,6 +305,11 @@ func (p *program) printRestored(r *restoreReport, asJSON bool) error {
 	var types []string
 	for _, t := range slices.Sorted(maps.Keys(r.Types)) {
 		types = append(types, fmt.Sprintf("%d %s", r.Types[t], t))
+	}
+	if r.Functions > 0 && !r.DryRun {
+		what += fmt.Sprintf(", %d of %d libraries of functions loaded", r.FunctionsWritten, r.Functions)
+	} else if r.Functions > 0 {
+		what += fmt.Sprintf("; the file has %d libraries of functions", r.Functions)
 	}
 	rows := [][]string{
 		{"file", fmt.Sprintf("%s: %s", r.File, r.Kind)},
