@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hypercache/node/clock"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
@@ -316,8 +317,10 @@ func TestCommandsThatCannotWaitAnswerAtOnce(t *testing.T) {
 }
 
 // lone is a node without a network, for a bubble of its own time.
-func lone(ctx context.Context, all *sync.WaitGroup) *Cache {
-	x := New(Options{Self: "a", DB: store.New(store.Options{}), Server: noServer{}})
+func lone(ctx context.Context, all *sync.WaitGroup) *Cache { return loneBy(ctx, all, nil) }
+
+func loneBy(ctx context.Context, all *sync.WaitGroup, by *clock.Clock) *Cache {
+	x := New(Options{Self: "a", DB: store.New(store.Options{}), Server: noServer{}, Clock: by})
 	d := replica.NewDriver[stream](replica.Options{Self: "a", Machine: x}, new([ring.Groups]replica.Restored))
 	x.Attach(d)
 	var list []replica.Assignment

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypercache/node/clock"
 	"hypercache/node/command"
 	"hypercache/node/peer"
 	"hypercache/node/pubsub"
@@ -34,6 +35,8 @@ type Options struct {
 	// Down tells that a node has been silent for so long that it counts as failed. nil: none ever is.
 	Down   func(node string) bool
 	Logger *slog.Logger
+	// Clock is what keys live by, and deadlines. nil: one that goes on by the monotonic clock.
+	Clock *clock.Clock
 	// Promised is how many replicas have a write when its reply is sent, for WAIT.
 	Promised int
 }
@@ -65,7 +68,7 @@ type Cache struct {
 	scripts scripts
 	batches sync.Pool
 	work    steps
-	clock   atomic.Int64 // unix ms of the last sweep, for what replicas apply
+	clock   atomic.Int64 // guarded unix ms of the last sweep, for what replicas apply
 	Stats   Stats
 	obs     observing
 	waitsMu sync.Mutex
@@ -82,6 +85,7 @@ type Stats struct {
 type part struct {
 	group *replica.Group[stream]
 	shard *store.Shard
+	time  *clock.Clock
 	fx    command.Effects
 	ctx   command.Ctx
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
@@ -116,7 +120,7 @@ type round struct {
 	// early says that a reply could leave before the round's end, so that those which must not are kept in kept.
 	early bool
 	kept  []keptReply
-	now   int64 // unix ms, of the last command
+	now   int64 // a tick, of the last command
 	rng   *rand.Rand
 	_     [64]byte // loops don't share a cache line
 }
@@ -128,6 +132,9 @@ func New(opt Options) *Cache {
 	}
 	if opt.Down == nil {
 		opt.Down = func(string) bool { return false }
+	}
+	if opt.Clock == nil {
+		opt.Clock = clock.New(clock.Options{})
 	}
 	if opt.Samples <= 0 {
 		opt.Samples = 5 // Redis' maxmemory-samples
@@ -144,6 +151,7 @@ func New(opt Options) *Cache {
 	}
 	for i := range c.parts {
 		c.parts[i].shard = opt.DB.Shard(i)
+		c.parts[i].time = opt.Clock
 		c.parts[i].ctx.Eval = c.parts[i].eval
 	}
 	c.park.init()
@@ -218,7 +226,7 @@ type conn struct {
 	client *command.Client
 	home   *round // where its goroutine batches
 	own    *round // its own, if no event loop feeds it
-	now    int64  // unix ms of the present batch, 0 between batches
+	now    int64  // a tick, of the present batch, 0 between batches
 	keys   []int
 
 	// A command must not overtake an earlier one of its connection to the same group when routes change. parked
@@ -248,7 +256,7 @@ func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
 
 // Open implements resp.Handler.
 func (c *Cache) Open(s *resp.Session) {
-	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, time.Now().UnixMilli())}
+	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, c.ticks())}
 	k.watch.sub = pubsub.NewSubscriber(s.Push)
 	if l := s.Loop(); l >= 0 && l < len(c.loops) {
 		k.home = &c.loops[l]
@@ -285,7 +293,7 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		return
 	}
 	if k.now == 0 {
-		k.now = time.Now().UnixMilli()
+		k.now = c.ticks()
 		k.client.Note(spec, k.now)
 		k.home.used = append(k.home.used, s)
 	}

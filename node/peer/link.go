@@ -31,6 +31,13 @@ const (
 	frameCallReply
 )
 
+// A heartbeat is the sender's time (u64, big-endian) and a byte of flags; the answer repeats it and, if the flags ask for it,
+// what the node's clock reports comes behind. Nodes that knew the time alone send and repeat 8 bytes.
+const (
+	heartbeatSize = 8 + 1
+	asksForClock  = 1
+)
+
 // openLink is called with n.mu held.
 func (n *Net) openLink(id, addr string) *link {
 	ctx, cancel := context.WithCancel(n.ctx)
@@ -136,8 +143,9 @@ func (l *link) heartbeats() {
 			s.Close() // half-open: only a new connection can tell. The node stays down until it answers.
 			continue
 		}
-		var at [8]byte
+		var at [heartbeatSize]byte
 		binary.BigEndian.PutUint64(at[:], uint64(sinceEpoch()))
+		at[8] = asksForClock
 		s.Send(frameHeartbeat, at[:])
 	}
 }
@@ -149,13 +157,21 @@ func (n *Net) control(s *Stream, typ byte, body []byte) {
 			l.heard.Store(sinceEpoch())
 		}
 		if b, ok := s.Begin(frameHeartbeatAck); ok {
-			s.End(append(b, body...))
+			b = append(b, body...)
+			if n.opt.Clock != nil && len(body) == heartbeatSize && body[8]&asksForClock != 0 {
+				b = n.opt.Clock.Report(b)
+			}
+			s.End(b)
 		}
 	case frameHeartbeatAck:
-		if l := n.link(s.Peer.NodeID); l != nil && len(body) == 8 {
+		if l := n.link(s.Peer.NodeID); l != nil && len(body) >= 8 {
 			// Never later than now: a time to come would keep a dead node up.
-			l.acked.Store(max(l.acked.Load(), min(int64(binary.BigEndian.Uint64(body)), sinceEpoch())))
+			sent, now := int64(binary.BigEndian.Uint64(body)), sinceEpoch()
+			l.acked.Store(max(l.acked.Load(), min(sent, now)))
 			l.refused.Store(false)
+			if n.opt.Clock != nil && len(body) > heartbeatSize {
+				n.opt.Clock.Heard(l.id, body[heartbeatSize:], time.Duration(now-sent))
+			}
 		}
 	case frameCall:
 		n.answer(s, body)
