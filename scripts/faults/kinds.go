@@ -30,7 +30,7 @@ type kind struct {
 const hold = 5 * time.Second
 
 func kinds() []kind {
-	return []kind{
+	return append(clockKinds(), []kind{
 		{"nothing (for comparison)", 1, func(ctx context.Context, _ *lab, _ *rand.Rand) error { return pause(ctx, hold) }},
 		{"kill -9, restart after 5 s", 3, killed},
 		{"kill -9, restart at once", 3, bounced},
@@ -52,7 +52,7 @@ func kinds() []kind {
 		{"dead for good, replaced under another address", 4, replaced},
 		{"kill -9 of one, another cut off", 5, twoAtOnce},
 		{"kill -9 of all", 3, blackout},
-	}
+	}...)
 }
 
 func victim(l *lab, rng *rand.Rand) *host {
