@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"hypercache/node/clock"
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
@@ -317,10 +316,14 @@ func TestCommandsThatCannotWaitAnswerAtOnce(t *testing.T) {
 }
 
 // lone is a node without a network, for a bubble of its own time.
-func lone(ctx context.Context, all *sync.WaitGroup) *Cache { return loneBy(ctx, all, nil) }
+func lone(ctx context.Context, all *sync.WaitGroup) *Cache {
+	return loneBy(ctx, all, func(*Options) {})
+}
 
-func loneBy(ctx context.Context, all *sync.WaitGroup, by *clock.Clock) *Cache {
-	x := New(Options{Self: "a", DB: store.New(store.Options{}), Server: noServer{}, Clock: by})
+func loneBy(ctx context.Context, all *sync.WaitGroup, change func(*Options)) *Cache {
+	o := Options{Self: "a", DB: store.New(store.Options{}), Server: noServer{}}
+	change(&o)
+	x := New(o)
 	d := replica.NewDriver[stream](replica.Options{Self: "a", Machine: x}, new([ring.Groups]replica.Restored))
 	x.Attach(d)
 	var list []replica.Assignment

@@ -33,8 +33,12 @@ type Options struct {
 	Samples int
 	Loops   int // event loops of the RESP server; each has a batch of its own
 	// Down tells that a node has been silent for so long that it counts as failed. nil: none ever is.
-	Down   func(node string) bool
-	Logger *slog.Logger
+	Down func(node string) bool
+	// Isolated, if not nil, tells that the node has no contact with most of the cluster, so that another primary may have been
+	// chosen: no writes are executed then. It is for acknowledgements that no replica is asked for (write_acks one), and is
+	// asked ten times a second.
+	Isolated func() bool
+	Logger   *slog.Logger
 	// Clock is what keys live by, and deadlines. nil: one that goes on by the monotonic clock.
 	Clock *clock.Clock
 	// Promised is how many replicas have a write when its reply is sent, for WAIT.
@@ -65,14 +69,15 @@ type Cache struct {
 	// turns counts the refusals that opened a new generation: what is sent after one could overtake what was sent before.
 	turns atomic.Uint64
 
-	scripts scripts
-	batches sync.Pool
-	work    steps
-	clock   atomic.Int64 // guarded unix ms of the last sweep, for what replicas apply
-	Stats   Stats
-	obs     observing
-	waitsMu sync.Mutex
-	waits   []replicaWait
+	scripts  scripts
+	batches  sync.Pool
+	work     steps
+	isolated atomic.Bool  // Options.Isolated, as of the last tick
+	clock    atomic.Int64 // guarded unix ms of the last sweep, for what replicas apply
+	Stats    Stats
+	obs      observing
+	waitsMu  sync.Mutex
+	waits    []replicaWait
 }
 
 // Stats counts since the start. Fields are read with Load.

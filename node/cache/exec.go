@@ -119,6 +119,10 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		p.group.Unlock()
 		return where
 	}
+	if o.writes() && c.isolated.Load() {
+		p.group.Unlock()
+		return later
+	}
 	if o.spec.Write && c.driver.DiskFull() {
 		p.group.Unlock()
 		c.answer(w, &to, o.refusal(errDiskFull))

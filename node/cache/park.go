@@ -174,6 +174,9 @@ func (c *Cache) Run(ctx context.Context) {
 		case <-alarm.C:
 		case <-tick.C:
 			now := c.ticks()
+			if c.opt.Isolated != nil {
+				c.isolated.Store(c.opt.Isolated())
+			}
 			c.sweep(now, r)
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)

@@ -28,7 +28,7 @@ func TestAStepOfTheClockMovesKeysAndNoRequest(t *testing.T) {
 				Elapsed: func() time.Duration { return time.Since(start) },
 			})
 			all.Go(func() { by.Run(ctx) })
-			x := loneBy(ctx, &all, by)
+			x := loneBy(ctx, &all, func(o *Options) { o.Clock = by })
 			open := func(line string) *client {
 				k := &client{t: t, wake: make(chan struct{}, 1)}
 				k.s = resp.NewSession(x, resp.Limits{}, resp.ConnInfo{}, func() {

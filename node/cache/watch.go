@@ -30,12 +30,12 @@ var watchSeed = maphash.MakeSeed()
 type watchTable struct {
 	keys  map[uint64]watchedKey
 	next  uint64
-	swept int64 // unix ms
+	swept int64 // a tick
 }
 
 type watchedKey struct {
 	token uint64
-	at    int64 // unix ms, of the last WATCH
+	at    int64 // a tick, of the last WATCH
 }
 
 // note takes the keys that a write changed, from its effects: there is no change without one.

@@ -111,10 +111,14 @@ func (s *Server) open() error {
 	// One processor is left to the kernel's network work, to replication, to the garbage collector and to whoever else
 	// runs here: with a loop on every processor they push each other off.
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
-	s.cache = cache.New(cache.Options{
+	o := cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
 		Loops: loops, Logger: s.log, Clock: s.clock, Promised: s.promised(), Down: func(node string) bool { return s.net.Down(node) },
-	})
+	}
+	if s.cfg.Cluster.WriteAcks == "one" {
+		o.Isolated = s.isolated
+	}
+	s.cache = cache.New(o)
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
 	if err := s.openPeers(); err != nil {
