@@ -182,7 +182,7 @@ func (n *Net) Down(id string) bool {
 		return false
 	}
 	l := n.link(id)
-	return l == nil || l.refused.Load() || time.Since(l.heardAt()) > n.opt.SuspectAfter
+	return l == nil || l.refused.Load() || time.Since(l.answeredAt()) > n.opt.SuspectAfter
 }
 
 // Acked returns when the newest heartbeat that the node has answered was sent: the time from which on a lease that
