@@ -61,6 +61,7 @@ func (l *lab) latencies(ctx context.Context, o options) error {
 		{"quiet", quiet},
 		{"a node drains and leaves", func(ctx context.Context) error { l.blame(first); return first.drain(ctx) }},
 		{"it joins again, empty", func(ctx context.Context) error {
+			l.blame(first)
 			first.end(syscall.SIGTERM)
 			if err := first.wipe(); err != nil {
 				return err

@@ -37,6 +37,7 @@ type load struct {
 	window  atomic.Int32 // of faults; elements belong to the window in which they were sent
 	workers []*worker
 	spans   map[int32]span // of the windows; the campaign's alone
+	directs []*directs     // likewise
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 }

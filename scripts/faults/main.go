@@ -137,6 +137,17 @@ func (l *lab) campaign(ctx context.Context, o options, todo []kind) (err error) 
 		}
 		results[kindOf[window]].verdict.add(v)
 	}
+	for _, x := range d.directs {
+		acked, lost, err := x.check(ctx, l, d.spans, func(by int32, e exposure) {
+			if name, ok := kindOf[by]; ok {
+				results[name].exposure.add(e)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("window %d (%s): %w", x.window, kindOf[x.window], err)
+		}
+		results[kindOf[x.window]].verdict.add(verdict{Acked: acked, Lost: lost})
+	}
 	return report(o, results, took, d)
 }
 
@@ -152,6 +163,8 @@ func keys[K comparable, V any](m map[K]V) func(func(K) bool) {
 
 // fault runs one window: the fault, and the way back.
 func (l *lab) fault(ctx context.Context, d *load, k kind, r *result, window int32, seed uint64, rng *rand.Rand) error {
+	directs := startDirects(ctx, l, window)
+	d.directs = append(d.directs, directs)
 	regs, mortals := startRegisters(ctx, l, window, seed), startMortals(ctx, l, window, seed)
 	err := k.run(ctx, l, rng)
 	l.heal()
@@ -165,6 +178,7 @@ func (l *lab) fault(ctx context.Context, d *load, k kind, r *result, window int3
 		err = pause(ctx, 500*time.Millisecond)
 	}
 	violated, undecided, ops := regs.stop()
+	directs.stop()
 	n, problems := mortals.stop(ctx)
 	r.mortals, r.ttl = r.mortals+n, append(r.ttl, problems...)
 	r.windows++
