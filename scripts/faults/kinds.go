@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -316,10 +317,11 @@ func blackout(_ context.Context, l *lab, _ *rand.Rand) error {
 	return errors.Join(errs...)
 }
 
-// named are the kinds whose name contains a text.
-func named(text string, nodes int) (some []kind) {
+// named are the kinds whose name contains one of several texts, which a comma parts.
+func named(texts string, nodes int) (some []kind) {
 	for _, k := range kinds() {
-		if strings.Contains(k.name, text) && k.least <= nodes {
+		has := func(text string) bool { return strings.Contains(k.name, text) }
+		if slices.ContainsFunc(strings.Split(texts, ","), has) && k.least <= nodes {
 			some = append(some, k)
 		}
 	}

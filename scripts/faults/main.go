@@ -37,7 +37,7 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 12, "clients that write")
 	flag.StringVar(&o.acks, "acks", "quorum", "cluster.write_acks")
 	flag.StringVar(&o.fsync, "fsync", "everysec", "persistence.fsync")
-	flag.StringVar(&o.only, "only", "", "only faults whose name has this in it")
+	flag.StringVar(&o.only, "only", "", "only faults whose name has one of these in it, a comma between them")
 	flag.Uint64Var(&o.seed, "seed", 0, "of all choices; 0: by chance")
 	flag.BoolVar(&o.keep, "keep", false, "keep the nodes' logs though nothing failed")
 	flag.BoolVar(&o.latencies, "latencies", false, "measure latencies while nodes leave, join and are replaced, and nothing else")
