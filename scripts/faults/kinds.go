@@ -317,11 +317,11 @@ func blackout(_ context.Context, l *lab, _ *rand.Rand) error {
 	return errors.Join(errs...)
 }
 
-// named are the kinds whose name contains one of several texts, which a comma parts.
+// named are the kinds whose name contains one of several texts, which a | parts.
 func named(texts string, nodes int) (some []kind) {
 	for _, k := range kinds() {
 		has := func(text string) bool { return strings.Contains(k.name, text) }
-		if slices.ContainsFunc(strings.Split(texts, ","), has) && k.least <= nodes {
+		if slices.ContainsFunc(strings.Split(texts, "|"), has) && k.least <= nodes {
 			some = append(some, k)
 		}
 	}

@@ -37,7 +37,7 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 12, "clients that write")
 	flag.StringVar(&o.acks, "acks", "quorum", "cluster.write_acks")
 	flag.StringVar(&o.fsync, "fsync", "everysec", "persistence.fsync")
-	flag.StringVar(&o.only, "only", "", "only faults whose name has one of these in it, a comma between them")
+	flag.StringVar(&o.only, "only", "", "only faults (or phases of -latencies) whose name has one of these in it, a | between them")
 	flag.Uint64Var(&o.seed, "seed", 0, "of all choices; 0: by chance")
 	flag.BoolVar(&o.keep, "keep", false, "keep the nodes' logs though nothing failed")
 	flag.BoolVar(&o.latencies, "latencies", false, "measure latencies while nodes leave, join and are replaced, and nothing else")
@@ -74,7 +74,7 @@ func run(ctx context.Context, o options) error {
 	}
 	fmt.Printf("faults -nodes %d -acks %s -fsync %s -workers %d -seed %d -minutes %v\n", o.nodes, o.acks, o.fsync, o.workers, o.seed, o.minutes)
 	todo := named(o.only, o.nodes)
-	if len(todo) == 0 {
+	if len(todo) == 0 && !o.latencies {
 		return fmt.Errorf("no fault that %d nodes can have is named like %q", o.nodes, o.only)
 	}
 	l, err := openLab(ctx, o.program, o.acks, o.fsync, o.nodes, o.seed, o.trace)
