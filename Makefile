@@ -59,8 +59,8 @@ mutation: build tools ## show that the checks of the clouds' tests can fail; abo
 		-run TestMutations ./infra/e2e'
 
 MINUTES ?= 10
-faults: build ## break a cluster of real processes for MINUTES (10) while clients write, and say what was lost; needs root
-	go run ./scripts/faults -node bin/hypercache -minutes $(MINUTES) $(FAULTS)
+faults: ## break a cluster of real processes for MINUTES (10) while clients write, and say what was lost; needs root
+	go run ./scripts/faults -minutes $(MINUTES) $(FAULTS)
 
 bench: build ## compare with redis-server, side by side
 	scripts/bench.sh

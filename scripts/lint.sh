@@ -23,6 +23,7 @@ mkdir -p bin
 step gofmt unformatted
 step "go vet" go vet ./...
 step "go vet, e2e tests" go vet -tags e2e,mutation ./...
+step "go vet, fault hooks" go vet -tags faults ./node/clock
 step "go vet, tools" sh -c 'cd tools && go vet ./...'
 lint_tool honnef.co/go/tools/cmd/staticcheck staticcheck
 lint_tool github.com/kisielk/errcheck errcheck

@@ -317,7 +317,13 @@ func TestCommandsThatCannotWaitAnswerAtOnce(t *testing.T) {
 
 // lone is a node without a network, for a bubble of its own time.
 func lone(ctx context.Context, all *sync.WaitGroup) *Cache {
-	x := New(Options{Self: "a", DB: store.New(store.Options{}), Server: noServer{}})
+	return loneBy(ctx, all, func(*Options) {})
+}
+
+func loneBy(ctx context.Context, all *sync.WaitGroup, change func(*Options)) *Cache {
+	o := Options{Self: "a", DB: store.New(store.Options{}), Server: noServer{}}
+	change(&o)
+	x := New(o)
 	d := replica.NewDriver[stream](replica.Options{Self: "a", Machine: x}, new([ring.Groups]replica.Restored))
 	x.Attach(d)
 	var list []replica.Assignment

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypercache/node/clock"
 	"hypercache/node/command"
 	"hypercache/node/peer"
 	"hypercache/node/pubsub"
@@ -32,8 +33,14 @@ type Options struct {
 	Samples int
 	Loops   int // event loops of the RESP server; each has a batch of its own
 	// Down tells that a node has been silent for so long that it counts as failed. nil: none ever is.
-	Down   func(node string) bool
-	Logger *slog.Logger
+	Down func(node string) bool
+	// Isolated, if not nil, tells that the node has no contact with most of the cluster, so that another primary may have been
+	// chosen: no writes are executed then. It is for acknowledgements that no replica is asked for (write_acks one), and is
+	// asked ten times a second.
+	Isolated func() bool
+	Logger   *slog.Logger
+	// Clock is what keys live by, and deadlines. nil: one that goes on by the monotonic clock.
+	Clock *clock.Clock
 	// Libraries keeps the cluster's libraries of functions. nil: there are none, and never will be.
 	Libraries LibraryKeeper
 	// Promised is how many replicas have a write when its reply is sent, for WAIT.
@@ -70,9 +77,10 @@ type Cache struct {
 	functions functions
 	batches   sync.Pool
 	work      steps
+	isolated  atomic.Bool // Options.Isolated, as of the last tick
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool
-	clock      atomic.Int64 // unix ms of the last sweep, for what replicas apply
+	clock      atomic.Int64 // guarded unix ms of the last sweep, for what replicas apply
 	Stats      Stats
 	obs        observing
 	waitsMu    sync.Mutex
@@ -90,6 +98,7 @@ type Stats struct {
 type part struct {
 	group *replica.Group[stream]
 	shard *store.Shard
+	time  *clock.Clock
 	fx    command.Effects
 	ctx   command.Ctx
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
@@ -127,7 +136,7 @@ type round struct {
 	// early says that a reply could leave before the round's end, so that those which must not are kept in kept.
 	early bool
 	kept  []keptReply
-	now   int64 // unix ms, of the last command
+	now   int64 // a tick, of the last command
 	rng   *rand.Rand
 	_     [64]byte // loops don't share a cache line
 }
@@ -139,6 +148,9 @@ func New(opt Options) *Cache {
 	}
 	if opt.Down == nil {
 		opt.Down = func(string) bool { return false }
+	}
+	if opt.Clock == nil {
+		opt.Clock = clock.New(clock.Options{})
 	}
 	if opt.Samples <= 0 {
 		opt.Samples = 5 // Redis' maxmemory-samples
@@ -156,6 +168,7 @@ func New(opt Options) *Cache {
 	}
 	for i := range c.parts {
 		c.parts[i].shard = opt.DB.Shard(i)
+		c.parts[i].time = opt.Clock
 		c.parts[i].ctx.Eval = c.parts[i].eval
 	}
 	c.park.init()
@@ -230,7 +243,7 @@ type conn struct {
 	client *command.Client
 	home   *round // where its goroutine batches
 	own    *round // its own, if no event loop feeds it
-	now    int64  // unix ms of the present batch, 0 between batches
+	now    int64  // a tick, of the present batch, 0 between batches
 	keys   []int
 
 	// A command must not overtake an earlier one of its connection to the same group when routes change. parked
@@ -261,7 +274,7 @@ func (k *conn) CloseAfterReply() { k.s.CloseAfterReply() }
 
 // Open implements resp.Handler.
 func (c *Cache) Open(s *resp.Session) {
-	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, time.Now().UnixMilli())}
+	k := &conn{cache: c, s: s, client: command.NewClient(s.ID(), s.RemoteAddr(), s.LocalAddr(), -1, c.ticks())}
 	k.watch.sub = pubsub.NewSubscriber(s.Push)
 	if l := s.Loop(); l >= 0 && l < len(c.loops) {
 		k.home = &c.loops[l]
@@ -298,7 +311,7 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		return
 	}
 	if k.now == 0 {
-		k.now = time.Now().UnixMilli()
+		k.now = c.ticks()
 		k.client.Note(spec, k.now)
 		k.home.used = append(k.home.used, s)
 	}

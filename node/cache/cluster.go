@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"hypercache/node/command"
 	"hypercache/node/resp"
@@ -122,7 +121,7 @@ func (s *scanning) next(inner uint64, k *conn, now int64, r *round, done func([]
 func (s *scanning) detach(inner uint64, done func([]byte)) {
 	ok := s.c.work.start(func() {
 		r := s.c.takeRound()
-		s.next(inner, nil, time.Now().UnixMilli(), r, done)
+		s.next(inner, nil, s.c.ticks(), r, done)
 		s.c.giveRound(r)
 	})
 	if !ok {
@@ -213,7 +212,7 @@ func (c *Cache) randomKey(spec *command.Spec, args [][]byte, k *conn, now int64,
 		sizes.then = func(parts [][]byte, _ origin) {
 			ok := c.work.start(func() {
 				r := c.takeRound()
-				one(parts, nil, time.Now().UnixMilli(), r)
+				one(parts, nil, c.ticks(), r)
 				c.giveRound(r)
 			})
 			if !ok {
@@ -289,7 +288,7 @@ func (c *Cache) do(ctx context.Context, level Level, args [][]byte) ([]byte, err
 	to := origin{sink: answer}
 	w := resp.Writer{Proto: 2}
 	r := c.takeRound()
-	now := time.Now().UnixMilli()
+	now := c.ticks()
 	direct := false
 	hold := func() origin { return to }
 	switch spec.Scope {

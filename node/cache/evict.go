@@ -17,9 +17,11 @@ const (
 
 var del = []byte("DEL")
 
-// sweep deletes expired keys of the groups that this node is primary of, and fails replies that waited too long.
+// sweep deletes expired keys of the groups that this node is primary of, and fails replies that waited too long. now is
+// a tick.
 func (c *Cache) sweep(now int64, r *round) {
-	c.clock.Store(now)
+	unix := c.opt.Clock.Unix(now)
+	c.clock.Store(unix)
 	c.copiesRead.Store(c.driver.StaleWanted(time.Now()))
 	for i := range c.parts {
 		p := &c.parts[i]
@@ -31,7 +33,7 @@ func (c *Cache) sweep(now int64, r *round) {
 			c.expireWaiters(p, now)
 			n := 0
 			if p.group.Serving() && p.shard.Expires() > 0 && p.busy.Load() == nil {
-				n = c.expire(p, now, r)
+				n = c.expire(p, unix, r)
 			}
 			more := p.shard.Reclaim(reclaimBlocks)
 			p.group.Unlock()
@@ -59,9 +61,9 @@ func (p *part) reclaim() {
 	}
 }
 
-func (c *Cache) expire(p *part, now int64, r *round) int {
+func (c *Cache) expire(p *part, unix int64, r *round) int {
 	var keys [][]byte
-	p.shard.Expired(now, expireBatch, func(key []byte) { keys = append(keys, slices.Clone(key)) })
+	p.shard.Expired(unix, expireBatch, func(key []byte) { keys = append(keys, slices.Clone(key)) })
 	for _, key := range keys {
 		p.remove(key, r)
 		c.vanished(p, command.ClassExpired, "expired", key)

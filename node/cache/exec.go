@@ -21,10 +21,10 @@ type op struct {
 	proto int
 	tx    *txBody // an EXEC, with what it carries
 	watch bool    // a WATCH: answered with a token for each key
-	// deadline (unix ms) is kept over however many attempts a command takes; 0 means a first attempt.
+	// deadline (a tick) is kept over however many attempts a command takes; 0 means a first attempt.
 	deadline int64
 	gen      uint32 // of a request from another node
-	// waited says that the command has waited for its keys already, and does so until (unix ms, 0 for ever); noBlock that
+	// waited says that the command has waited for its keys already, and does so until (a tick, 0 for ever); noBlock that
 	// it must not.
 	waited, noBlock bool
 	until           int64
@@ -123,6 +123,10 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		p.group.Unlock()
 		return where
 	}
+	if o.writes() && c.isolated.Load() {
+		p.group.Unlock()
+		return later
+	}
 	if o.spec.Write && c.driver.DiskFull() {
 		p.group.Unlock()
 		c.answer(w, &to, o.refusal(errDiskFull))
@@ -182,7 +186,8 @@ func (c *Cache) answer(w *resp.Writer, to *origin, msg string) {
 	to.fail(msg)
 }
 
-// run executes the op on the shard, under the group's lock, and returns its effects, nil if nobody wants any.
+// run executes the op on the shard, under the group's lock, and returns its effects, nil if nobody wants any. now is a
+// tick; commands get the guarded time.
 func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Policy) *command.Effects {
 	var fx *command.Effects
 	if o.writes() && (p.group.Wants() || len(p.watched.keys) > 0 || o.scripted()) {
@@ -191,7 +196,7 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 	}
 	x := &p.ctx
 	x.Events, x.Block, x.Waited, x.NoBlock = p.interested(), command.Block{}, o.waited, o.noBlock
-	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, now, w, fx, r.rng, policy
+	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, p.time.Unix(now), w, fx, r.rng, policy
 	switch {
 	case o.tx != nil:
 		p.runTx(o, w)
@@ -282,7 +287,7 @@ func (c *Cache) count(reply []byte) {
 // waiter is a reply that waits for a record.
 type waiter struct {
 	seq      uint64
-	deadline int64  // unix ms
+	deadline int64  // a tick
 	round    uint64 // and for that round, unless 0
 	write    bool
 	own      bool // the session has the bytes: Release, not Reply

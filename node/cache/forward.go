@@ -8,7 +8,6 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"hypercache/node/command"
 	"hypercache/node/peer"
@@ -89,7 +88,7 @@ type pending struct {
 	to       origin
 	body     []byte // the request, kept until answered: a refused one is asked again
 	waited   bool   // the other node said that it waits for its keys
-	until    int64  // unix ms, 0 for ever
+	until    int64  // a tick, 0 for ever
 }
 
 func (c *Cache) remote(node string) *remote {
@@ -309,13 +308,13 @@ func (p *pending) settled() {
 
 // again lets a request that was not executed wait for a route.
 func (c *Cache) again(p *pending) {
-	now := time.Now()
+	now := c.ticks()
 	w := waiting{
 		body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline, waited: p.waited, until: p.until,
-		after: now.Add(parkRetry / 2).UnixMilli(),
+		after: now + parkRetry.Milliseconds()/2,
 	}
 	if p.waited {
-		w.deadline = now.Add(c.opt.Wait).UnixMilli() // of its route; it may wait for its keys for longer
+		w.deadline = now + c.opt.Wait.Milliseconds() // of its route; it may wait for its keys for longer
 	}
 	if b := p.to.b; b != nil {
 		b.nowhere()
@@ -350,7 +349,7 @@ func (c *Cache) Answered(s stream, typ byte, body []byte) error {
 			return errRequest
 		}
 		p.waited, p.deadline = true, noDeadline
-		p.until = deadline(int64(binary.LittleEndian.Uint64(body[replyHeader:])), time.Now().UnixMilli())
+		p.until = deadline(int64(binary.LittleEndian.Uint64(body[replyHeader:])), c.ticks())
 		r.mu.Unlock()
 		b.sleepsThere()
 		return nil
@@ -458,7 +457,7 @@ func (in *Inbound) Frame(typ byte, body []byte) error {
 		in.backlog.Store(0)
 	}
 	if in.now == 0 {
-		in.now = time.Now().UnixMilli()
+		in.now = in.c.ticks()
 	}
 	id, gen, err := readRequest(body, &in.o, in.now)
 	if err != nil {

@@ -422,7 +422,7 @@ func (c *Cache) outOfMemory() bool {
 	}
 	r := c.takeRound()
 	defer c.giveRound(r)
-	r.now = time.Now().UnixMilli()
+	r.now = c.ticks()
 	return !c.evict(r)
 }
 

@@ -24,10 +24,10 @@ type waiting struct {
 	write    bool
 	group    uint16
 	gen      uint32 // of a request from another node
-	deadline int64  // unix ms
-	after    int64  // unix ms: not before, so that two nodes that disagree don't play ping-pong
+	deadline int64  // a tick
+	after    int64  // a tick: not before, so that two nodes that disagree don't play ping-pong
 	waited   bool   // it waited for its keys before, and does so until
-	until    int64  // unix ms, 0 for ever
+	until    int64  // a tick, 0 for ever
 }
 
 // entered and left count the commands that wait for those who must not overtake them.
@@ -132,10 +132,10 @@ func (p *parking) putBack(w waiting) bool {
 
 // wait parks an op until its group has a primary, or its time is over.
 func (c *Cache) wait(o *op, to origin) {
-	now := time.Now()
+	now := c.ticks()
 	w := waiting{
-		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.writes(), group: o.group,
-		gen: o.gen, deadline: now.Add(c.opt.Wait + c.obs.pause.left()).UnixMilli(), waited: o.waited, until: o.until,
+		body: appendRequest(nil, o, 0, 0, now), to: to, write: o.writes(), group: o.group,
+		gen: o.gen, deadline: c.latest(now), waited: o.waited, until: o.until,
 	}
 	w.entered()
 	c.Stats.Parked.Add(1)
@@ -173,14 +173,17 @@ func (c *Cache) Run(ctx context.Context) {
 		case <-c.alarms.kick:
 		case <-alarm.C:
 		case <-tick.C:
-			now := time.Now().UnixMilli()
+			now := c.ticks()
+			if c.opt.Isolated != nil {
+				c.isolated.Store(c.opt.Isolated())
+			}
 			c.sweep(now, r)
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)
 			c.obs.bus.Tick(time.Now())
 			c.answerWaits(time.Now())
 		}
-		now := time.Now().UnixMilli()
+		now := c.ticks()
 		c.ring(now)
 		alarm.Reset(c.alarms.next(now))
 		c.endRound(r)
@@ -211,7 +214,7 @@ func (c *Cache) routeParked(r *round, closing bool) {
 		c.park.mu.Unlock()
 		return
 	}
-	now := time.Now().UnixMilli()
+	now := c.ticks()
 	v := c.view.Load()
 	c.endParked(now)
 	for group := range c.park.queues {

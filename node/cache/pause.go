@@ -12,7 +12,7 @@ const maxPause = time.Minute
 
 // pause holds back the commands of this node's clients that speak of keys.
 type pause struct {
-	until  atomic.Int64 // unix ms, 0 for no pause
+	until  atomic.Int64 // a tick, 0 for no pause
 	writes atomic.Bool  // only writes
 }
 
@@ -20,9 +20,9 @@ type pause struct {
 // that stands already counts on, as in Redis.
 func (c *Cache) Pause(d time.Duration, onlyWrites bool) {
 	p := &c.obs.pause
-	now := time.Now()
-	until := now.Add(min(d, maxPause)).UnixMilli()
-	if old := p.until.Load(); old > now.UnixMilli() {
+	now := c.ticks()
+	until := now + min(d, maxPause).Milliseconds()
+	if old := p.until.Load(); old > now {
 		until = max(until, old)
 		onlyWrites = onlyWrites && p.writes.Load()
 	}
@@ -42,10 +42,8 @@ func (p *pause) paused(write bool, now int64) bool {
 	return until != 0 && now < until && (write || !p.writes.Load())
 }
 
-// left is how long a pause goes on.
-func (p *pause) left() time.Duration {
-	return max(time.Until(time.UnixMilli(p.until.Load())), 0)
-}
+// left is how many ms a pause goes on.
+func (p *pause) left(now int64) int64 { return max(p.until.Load()-now, 0) }
 
 // lastWrite is where a connection last wrote.
 type lastWrite struct {

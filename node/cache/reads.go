@@ -56,7 +56,7 @@ func (c *Cache) fromCopy(o *op, w *resp.Writer, now int64, r *round) bool {
 	mark := len(w.Buf)
 	x := &p.ctx
 	x.Events, x.Block, x.Waited, x.NoBlock = nil, command.Block{}, false, true
-	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, now, w, nil, r.rng, c.db.Policy()
+	x.Spec, x.Args, x.Shard, x.Now, x.W, x.FX, x.RNG, x.Policy = o.spec, o.args, p.shard, p.time.Unix(now), w, nil, r.rng, c.db.Policy()
 	if o.part {
 		x.RunPart()
 	} else {

@@ -228,7 +228,7 @@ func (x *scriptRun) work() {
 	default:
 		if seq := x.order(fx, &w); p.held(&x.o, seq) {
 			held = true
-			p.hold(seq, &x.o, x.to, w.Buf, time.Now().Add(c.opt.Wait).UnixMilli())
+			p.hold(seq, &x.o, x.to, w.Buf, c.ticks()+c.opt.Wait.Milliseconds())
 		}
 		c.wake(p, &p.events, x.now, x.round)
 	}
@@ -662,7 +662,7 @@ func (r *remote) tell(args [][]byte, to origin, home *round) bool {
 	at, p := r.take()
 	p.to, p.node, p.deadline = to, true, home.now+r.cache.opt.Wait.Milliseconds()
 	if home.now == 0 {
-		p.deadline = time.Now().Add(r.cache.opt.Wait).UnixMilli()
+		p.deadline = r.cache.ticks() + r.cache.opt.Wait.Milliseconds()
 	}
 	buf, ok := r.stream.Begin(frameScript)
 	if !ok {

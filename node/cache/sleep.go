@@ -24,7 +24,7 @@ type sleeper struct {
 	o     op // its arguments are its own
 	bytes int
 	to    origin
-	until int64 // unix ms, 0 for ever
+	until int64 // a tick, 0 for ever
 	wants store.Type
 	keys  []keyPlace
 	all   *list.Element // in sleepers.all, nil once it does not wait any more
@@ -151,7 +151,7 @@ func (c *Cache) sleep(p *part, o *op, fx *command.Effects, r *round, to origin) 
 		to.s.Suspend(to.b.gone)
 		to.s = nil
 	}
-	s := &sleeper{b: to.b, o: *o, to: to, until: p.ctx.Block.Until, wants: o.spec.WaitsFor(), at: -1}
+	s := &sleeper{b: to.b, o: *o, to: to, until: p.untilTick(r.now), wants: o.spec.WaitsFor(), at: -1}
 	if o.waited {
 		s.until = o.until
 	}
@@ -364,7 +364,7 @@ func (c *Cache) reroute(p *part) {
 	if p.sleepers.busy {
 		return // wake looks once it is done
 	}
-	now := time.Now().UnixMilli()
+	now := c.ticks()
 	for e := p.sleepers.all.Front(); e != nil; e = p.sleepers.all.Front() {
 		s := e.Value.(*sleeper)
 		c.rise(p, s)

@@ -407,10 +407,10 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 
 // inPlace parks an op behind what its connection sent earlier and before what it sent later.
 func (c *Cache) inPlace(o *op, to origin) {
-	now := time.Now()
+	now := c.ticks()
 	w := waiting{
-		body: appendRequest(nil, o, 0, 0, now.UnixMilli()), to: to, write: o.writes(), group: o.group,
-		deadline: now.Add(c.opt.Wait + c.obs.pause.left()).UnixMilli(),
+		body: appendRequest(nil, o, 0, 0, now), to: to, write: o.writes(), group: o.group,
+		deadline: c.latest(now),
 	}
 	w.entered()
 	if !c.park.putBack(w) {

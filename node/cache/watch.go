@@ -30,12 +30,12 @@ var watchSeed = maphash.MakeSeed()
 type watchTable struct {
 	keys  map[uint64]watchedKey
 	next  uint64
-	swept int64 // unix ms
+	swept int64 // a tick
 }
 
 type watchedKey struct {
 	token uint64
-	at    int64 // unix ms, of the last WATCH
+	at    int64 // a tick, of the last WATCH
 }
 
 // note takes the keys that a write changed, from its effects: there is no change without one.
@@ -118,7 +118,7 @@ func (t *watchTable) unchanged(key []byte, token uint64) bool {
 func (p *part) runWatch(o *op, w *resp.Writer, r *round) {
 	w.Array(len(o.args) - 1)
 	for _, key := range o.args[1:] {
-		if p.expired(key, r.now) {
+		if p.expired(key, p.time.Unix(r.now)) {
 			p.remove(key, r)
 		}
 		var b [8]byte
@@ -127,15 +127,15 @@ func (p *part) runWatch(o *op, w *resp.Writer, r *round) {
 	}
 }
 
-func (p *part) expired(key []byte, now int64) bool {
+func (p *part) expired(key []byte, unix int64) bool {
 	ref, ok := p.shard.Peek(key)
-	return ok && ref.ExpireAt() != 0 && ref.ExpireAt() <= now
+	return ok && ref.Expired(unix)
 }
 
 // holds says whether nothing that the transaction watches has changed.
-func (p *part) holds(tx *txBody, now int64) bool {
+func (p *part) holds(tx *txBody, unix int64) bool {
 	for _, w := range tx.watches {
-		if p.expired(w.key, now) || !p.watched.unchanged(w.key, w.token) {
+		if p.expired(w.key, unix) || !p.watched.unchanged(w.key, w.token) {
 			return false
 		}
 	}

@@ -156,7 +156,7 @@ type ConnCtx struct {
 	W      *resp.Writer
 	Conn   Conn
 	Server Server
-	// Now is unix milliseconds.
+	// Now is in milliseconds, of a clock that Client.Note is told the time of too. It tells ages only.
 	Now int64
 }
 
@@ -197,6 +197,8 @@ type Server interface {
 	// UnblockClient ends the wait of a client that waits for keys, with an error or as if its time were over, and tells
 	// whether it waited.
 	UnblockClient(id uint64, withError bool) bool
+	// UnixMicro is the time that keys live by.
+	UnixMicro() int64
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that
 	// adds nothing prints its heading only, as in Redis.
 	Info(section string, add func(field, value string))

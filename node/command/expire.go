@@ -116,6 +116,9 @@ func (c *Ctx) ttl(base int64, seconds bool) {
 		return
 	}
 	left := at - base
+	if base != 0 {
+		left = max(left, 0) // it should be gone, and no clock can be trusted to say so (store.DB.Freeze)
+	}
 	if seconds {
 		left = roundSeconds(left)
 	}

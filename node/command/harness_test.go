@@ -231,6 +231,8 @@ func (h *harness) KillClient(id uint64) {
 	}
 }
 
+func (h *harness) UnixMicro() int64 { return h.now() * 1000 }
+
 func (h *harness) UnblockClient(uint64, bool) bool { return false }
 
 func (h *harness) Info(section string, add func(field, value string)) {

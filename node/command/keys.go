@@ -51,10 +51,8 @@ func runExists(c *Ctx) {
 // peek is Find without moving the access clock, for commands that look at an entry from outside.
 func (c *Ctx) peek(key []byte) (store.Ref, bool) {
 	r, ok := c.Shard.Peek(key)
-	if ok {
-		if at := r.ExpireAt(); at != 0 && at <= c.Now {
-			return store.Ref{}, false
-		}
+	if ok && r.Expired(c.Now) {
+		return store.Ref{}, false
 	}
 	return r, ok
 }

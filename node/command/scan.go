@@ -92,8 +92,7 @@ func (c *Ctx) flushEffects() {
 }
 
 func (c *Ctx) live(r store.Ref) bool {
-	at := r.ExpireAt()
-	return at == 0 || at > c.Now
+	return !r.Expired(c.Now)
 }
 
 // runKeys collects the matching keys behind the reply's end first, since an array is announced by its length.

@@ -125,7 +125,7 @@ func runSwapDB(c *ConnCtx) {
 }
 
 func runTime(c *ConnCtx) {
-	now := time.Now().UnixMicro()
+	now := c.Server.UnixMicro()
 	c.W.Array(2)
 	c.W.BulkString(strconv.FormatInt(now/1e6, 10))
 	c.W.BulkString(strconv.FormatInt(now%1e6, 10))

@@ -40,7 +40,7 @@ func (c *Ctx) findWrite(key []byte) (store.Ref, bool) {
 	if !ok {
 		return r, false
 	}
-	if at := r.ExpireAt(); at != 0 && at <= c.Now {
+	if r.Expired(c.Now) {
 		c.Shard.Delete(key)
 		c.FX.Del(key)
 		c.notify(ClassExpired, "expired", key)

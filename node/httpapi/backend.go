@@ -90,7 +90,23 @@ type Health struct {
 	Leader      string `json:"leader"`       // id of the Raft leader, empty if unknown
 	Epoch       uint64 `json:"epoch"`
 	Roles       Roles  `json:"roles"`
+	Clock       Clock  `json:"clock"`
 }
+
+// Clock says how the wall clock does against the cluster's.
+type Clock struct {
+	// State is "ok", "guarded" (the wall clock has stepped and is not followed) or "frozen" (nothing expires here).
+	State string `json:"state"`
+	// OffsetSec is how many seconds the wall clock is ahead of the time that keys live by.
+	OffsetSec float64 `json:"offset_seconds"`
+}
+
+// The states of a Clock.
+const (
+	ClockOK      = "ok"
+	ClockGuarded = "guarded"
+	ClockFrozen  = "frozen"
+)
 
 // Roles counts the groups in which a node is primary, replica or still learning.
 type Roles struct {

@@ -37,6 +37,9 @@ const (
 	metricNoReplicas   = "hypercache_unacknowledged_writes_total"
 	metricLagRecords   = "hypercache_replication_lag_records"
 	metricLagSeconds   = "hypercache_replication_lag_seconds"
+	metricClockOffset  = "hypercache_clock_offset_seconds"
+	metricClockGuarded = "hypercache_clock_guarded"
+	metricClockFrozen  = "hypercache_clock_frozen"
 	metricHTTPRequests = "hypercache_http_requests_total"
 	metricHTTPSeconds  = "hypercache_http_request_duration_seconds"
 )
@@ -117,6 +120,11 @@ func newNodeCollector(b Backend) *nodeCollector {
 	gauge(metricClients, "Redis-protocol connections.", func(s *Status) float64 { return float64(s.Stats.Clients) })
 	gauge(metricLagRecords, "Records that the slowest replica of this node's groups is behind.", func(s *Status) float64 { return float64(s.Stats.ReplicationLag) })
 	gauge(metricLagSeconds, "Age of the oldest record that a replica has not acknowledged.", func(s *Status) float64 { return s.Stats.ReplicationLagTime.Seconds() })
+	gauge(metricClockOffset, "How far the wall clock is ahead of the time that keys live by.", func(s *Status) float64 { return s.Health.Clock.OffsetSec })
+	gauge(metricClockGuarded, "1 while the wall clock is more than a second away and not followed.", func(s *Status) float64 {
+		return truth(max(s.Health.Clock.OffsetSec, -s.Health.Clock.OffsetSec) > 1)
+	})
+	gauge(metricClockFrozen, "1 while nothing expires on this node, since the nodes' clocks disagree.", func(s *Status) float64 { return truth(s.Health.Clock.State == ClockFrozen) })
 	counter(metricCommands, "Commands executed.", func(s *Status) float64 { return float64(s.Stats.CommandsTotal) })
 	counter(metricConnections, "Redis-protocol connections accepted.", func(s *Status) float64 { return float64(s.Stats.ConnectionsTotal) })
 	counter(metricForwarded, "Commands sent on to the node that owns the key.", func(s *Status) float64 { return float64(s.Stats.ForwardedTotal) })

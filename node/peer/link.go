@@ -31,6 +31,13 @@ const (
 	frameCallReply
 )
 
+// A heartbeat is the sender's time (u64, big-endian) and a byte of flags; the answer repeats it and, if the flags ask for it,
+// what the node's clock reports comes behind. Nodes that knew the time alone send and repeat 8 bytes.
+const (
+	heartbeatSize = 8 + 1
+	asksForClock  = 1
+)
+
 // openLink is called with n.mu held.
 func (n *Net) openLink(id, addr string) *link {
 	ctx, cancel := context.WithCancel(n.ctx)
@@ -43,10 +50,11 @@ func (n *Net) openLink(id, addr string) *link {
 	return l
 }
 
-// heardAt is the newest sign of life: an answered heartbeat, or before the first one the opening of the link, so that
-// a node that was never reached is down only after SuspectAfter.
-func (l *link) heardAt() time.Time {
-	return fromNano(max(l.acked.Load(), l.heard.Load(), l.opened.Load()))
+// answeredAt is the newest sign of life: an answered heartbeat, or before the first one the opening of the link, so that a
+// node that was never reached is down only after SuspectAfter. The node's own heartbeats are none: one that hears nobody
+// sends them as well, and does nothing that it is asked to.
+func (l *link) answeredAt() time.Time {
+	return fromNano(max(l.acked.Load(), l.opened.Load()))
 }
 
 // maintain keeps one outbound stream standing.
@@ -139,13 +147,25 @@ func (l *link) heartbeats() {
 		if s != on {
 			on, since = s, time.Now()
 		}
-		if limit := 5 * l.net.opt.SuspectAfter; time.Since(since) > limit && time.Since(fromNano(l.acked.Load())) > limit {
-			s.Close() // half-open: only a new connection can tell. The node stays down until it answers.
+		if limit := 2 * l.net.opt.SuspectAfter; time.Since(since) > limit && time.Since(fromNano(l.acked.Load())) > limit {
+			l.renew() // half-open: only a new connection can tell. The node stays down until it answers.
 			continue
 		}
-		var at [8]byte
+		var at [heartbeatSize]byte
 		binary.BigEndian.PutUint64(at[:], uint64(sinceEpoch()))
+		at[8] = asksForClock
 		s.Send(frameHeartbeat, at[:])
+	}
+}
+
+// renew closes all streams to a node that has been silent, to be dialed again. Those of other classes than the heartbeats'
+// fare no better: TCP doubles the time between its attempts, so that after a cut of some seconds a stream would stand still
+// for as long again, while the node counts as up.
+func (l *link) renew() {
+	for class := range l.streams {
+		if s := l.streams[class].Load(); s != nil {
+			s.Close()
+		}
 	}
 }
 
@@ -156,13 +176,21 @@ func (n *Net) control(s *Stream, typ byte, body []byte) {
 			l.heard.Store(sinceEpoch())
 		}
 		if b, ok := s.Begin(frameHeartbeatAck); ok {
-			s.End(append(b, body...))
+			b = append(b, body...)
+			if n.opt.Clock != nil && len(body) == heartbeatSize && body[8]&asksForClock != 0 {
+				b = n.opt.Clock.Report(b)
+			}
+			s.End(b)
 		}
 	case frameHeartbeatAck:
-		if l := n.link(s.Peer.NodeID); l != nil && len(body) == 8 {
+		if l := n.link(s.Peer.NodeID); l != nil && len(body) >= 8 {
 			// Never later than now: a time to come would keep a dead node up.
-			l.acked.Store(max(l.acked.Load(), min(int64(binary.BigEndian.Uint64(body)), sinceEpoch())))
+			sent, now := int64(binary.BigEndian.Uint64(body)), sinceEpoch()
+			l.acked.Store(max(l.acked.Load(), min(sent, now)))
 			l.refused.Store(false)
+			if n.opt.Clock != nil && len(body) > heartbeatSize {
+				n.opt.Clock.Heard(l.id, body[heartbeatSize:], time.Duration(now-sent))
+			}
 		}
 	case frameCall:
 		n.answer(s, body)

@@ -42,7 +42,18 @@ type Options struct {
 	// SuspectAfter without an answer makes a node count as down (1 s). A shorter time finds failures sooner and takes
 	// a busy node for a dead one more often.
 	SuspectAfter time.Duration
-	Logger       *slog.Logger
+	// Clock, if not nil, has its reports carried on the answers to heartbeats.
+	Clock  Clock
+	Logger *slog.Logger
+}
+
+// Clock tells other nodes about this node's clocks, and hears about theirs. Its methods are called for every heartbeat, from
+// any goroutine, and must not block.
+type Clock interface {
+	// Report appends at most 64 bytes to b.
+	Report(b []byte) []byte
+	// Heard takes what another node's Report wrote as answer to a question sent a round trip ago.
+	Heard(node string, report []byte, trip time.Duration)
 }
 
 // Net is this node's end of all streams to other nodes. Its methods are safe for concurrent use.
@@ -178,7 +189,7 @@ func (n *Net) Down(id string) bool {
 		return false
 	}
 	l := n.link(id)
-	return l == nil || l.refused.Load() || time.Since(l.heardAt()) > n.opt.SuspectAfter
+	return l == nil || l.refused.Load() || time.Since(l.answeredAt()) > n.opt.SuspectAfter
 }
 
 // Acked returns when the newest heartbeat that the node has answered was sent: the time from which on a lease that

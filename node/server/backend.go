@@ -74,6 +74,8 @@ func (b backend) Health() httpapi.Health {
 			}
 		}
 	}
+	clock := s.clock.Status()
+	h.Clock = httpapi.Clock{State: clockState(clock), OffsetSec: clock.Offset.Seconds()}
 	assigned := false
 	for i := range st.Groups {
 		g := &st.Groups[i]

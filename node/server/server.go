@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"hypercache/node/cache"
+	"hypercache/node/clock"
 	"hypercache/node/command"
 	"hypercache/node/config"
 	"hypercache/node/httpapi"
@@ -43,6 +44,7 @@ type Server struct {
 	settled   atomic.Bool      // it was ready once: a change of voters later does not take it out of service
 	rewrite   chan struct{}    // asks for a rewrite of the journal
 	db        *store.DB
+	clock     *clock.Clock
 	driver    *driver
 	cache     *cache.Cache
 	net       *peer.Net
@@ -111,13 +113,19 @@ func (s *Server) open() error {
 	if s.restored, err = s.recover(); err != nil {
 		return err
 	}
+	s.clock = clock.New(clock.Options{Members: s.clockMembers, Freeze: s.db.Freeze, Logger: s.log})
 	// One processor is left to the kernel's network work, to replication, to the garbage collector and to whoever else
 	// runs here: with a loop on every processor they push each other off.
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
-	s.cache = cache.New(cache.Options{
+	o := cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
-		Loops: loops, Logger: s.log, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Libraries: s, Down: func(node string) bool { return s.net.Down(node) },
-	})
+		Loops: loops, Logger: s.log, Clock: s.clock, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Libraries: s,
+		Down: func(node string) bool { return s.net.Down(node) },
+	}
+	if s.cfg.Cluster.WriteAcks == "one" {
+		o.Isolated = s.isolated
+	}
+	s.cache = cache.New(o)
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
 	if err := s.openPeers(cluster); err != nil {
@@ -181,7 +189,7 @@ func (s *Server) openPeers(cluster string) error {
 	s.net = peer.New(ln, s.handler(), peer.Options{
 		Self:   peer.Identity{NodeID: s.id(), Incarnation: s.restored.incarnation},
 		Secret: s.secret, Cluster: cluster, Server: server, Client: client,
-		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Logger: s.log,
+		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Clock: s.clock, Logger: s.log,
 	})
 	return nil
 }
@@ -328,6 +336,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 			}
 		})
 	}
+	wg.Go(func() { s.clock.Run(work) })
 	wg.Go(func() { s.cache.Run(work) })
 	cancel := s.topology.Subscribe(s.topologyChanged)
 	defer cancel()

@@ -153,7 +153,7 @@ func (w *search) visit(i int) {
 // than have expired, and the next ones report the rest.
 func (s *Shard) Expired(now int64, limit int, fn func(key []byte)) {
 	s.now = now
-	if s.expiry.n == 0 || limit <= 0 {
+	if s.expiry.n == 0 || limit <= 0 || s.db.frozen.Load() {
 		return
 	}
 	budget := repairsSpare + min(limit, 1<<20)*repairsPerKey

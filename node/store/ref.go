@@ -19,6 +19,12 @@ func (r Ref) Type() Type { return Type(r.b.flags() & typeMask) }
 // ExpireAt returns the expiry in unix milliseconds, 0 for none.
 func (r Ref) ExpireAt() int64 { return r.b.expireAt() }
 
+// Expired says whether the entry's expiry is at or before now (unix ms). While DB.Freeze is on, none is.
+func (r Ref) Expired(now int64) bool {
+	at := r.b.expireAt()
+	return at != 0 && at <= now && !r.s.db.frozen.Load()
+}
+
 // IdleSeconds returns the seconds from the last access to now (unix ms). It means nothing under an LFU policy.
 func (r Ref) IdleSeconds(now int64) int64 { return idleMillis(r.b.clock(), now) / 1000 }
 

@@ -37,14 +37,14 @@ func (s *Shard) Bytes() int64 { return s.slab.live + s.parts.live + s.charged + 
 func (s *Shard) SetClock(now int64) { s.now = now }
 
 // Find returns the entry with this key and notes the access. An entry whose expiry is at or before now (unix ms) is not
-// found; it stays until Delete.
+// found; it stays until Delete. While DB.Freeze is on, none has expired.
 func (s *Shard) Find(key []byte, now int64) (Ref, bool) {
 	s.now = now
 	b, where, ok := s.find(key, s.db.hash(key))
 	if !ok {
 		return Ref{}, false
 	}
-	if at := b.expireAt(); at != 0 && at <= now {
+	if at := b.expireAt(); at != 0 && at <= now && !s.db.frozen.Load() {
 		return Ref{}, false
 	}
 	s.touch(b)

@@ -27,6 +27,7 @@ type DB struct {
 	max    atomic.Int64
 	policy atomic.Uint32
 	limits atomic.Pointer[Limits]
+	frozen atomic.Bool // nothing expires
 	seed   maphash.Seed
 	fixed  uint64 // Options.Seed
 	shards [ring.Groups]Shard

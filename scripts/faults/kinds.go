@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,7 +31,7 @@ type kind struct {
 const hold = 5 * time.Second
 
 func kinds() []kind {
-	return []kind{
+	return append(clockKinds(), []kind{
 		{"nothing (for comparison)", 1, func(ctx context.Context, _ *lab, _ *rand.Rand) error { return pause(ctx, hold) }},
 		{"kill -9, restart after 5 s", 3, killed},
 		{"kill -9, restart at once", 3, bounced},
@@ -52,7 +53,7 @@ func kinds() []kind {
 		{"dead for good, replaced under another address", 4, replaced},
 		{"kill -9 of one, another cut off", 5, twoAtOnce},
 		{"kill -9 of all", 3, blackout},
-	}
+	}...)
 }
 
 func victim(l *lab, rng *rand.Rand) *host {
@@ -329,10 +330,11 @@ func blackout(_ context.Context, l *lab, _ *rand.Rand) error {
 	return errors.Join(errs...)
 }
 
-// named are the kinds whose name contains a text.
-func named(text string, nodes int) (some []kind) {
+// named are the kinds whose name contains one of several texts, which a | parts.
+func named(texts string, nodes int) (some []kind) {
 	for _, k := range kinds() {
-		if strings.Contains(k.name, text) && k.least <= nodes {
+		has := func(text string) bool { return strings.Contains(k.name, text) }
+		if slices.ContainsFunc(strings.Split(texts, "|"), has) && k.least <= nodes {
 			some = append(some, k)
 		}
 	}

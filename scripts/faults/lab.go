@@ -35,6 +35,8 @@ type lab struct {
 	program string
 	acks    string
 	fsync   string
+	trace   bool // tell of every operation that was not acknowledged, or late
+	begun   time.Time
 	wire    *wire
 	mu      sync.Mutex
 	nodes   []*host         // under mu; only replace changes it once the lab is open
@@ -58,7 +60,7 @@ type host struct {
 	cmd *exec.Cmd
 }
 
-func openLab(ctx context.Context, program, acks, fsync string, n int, seed uint64) (*lab, error) {
+func openLab(ctx context.Context, program, acks, fsync string, n int, seed uint64, trace bool) (*lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root")
 	}
@@ -66,8 +68,13 @@ func openLab(ctx context.Context, program, acks, fsync string, n int, seed uint6
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{name: fmt.Sprintf("hcf%d", os.Getpid()), dir: dir, acks: acks, fsync: fsync, wire: newWire(seed), next: firstHost, sick: map[string]bool{}}
-	if l.program, err = filepath.Abs(program); err != nil {
+	l := &lab{name: fmt.Sprintf("hcf%d", os.Getpid()), dir: dir, acks: acks, fsync: fsync, trace: trace, begun: time.Now(), wire: newWire(seed), next: firstHost, sick: map[string]bool{}}
+	if program == "" {
+		l.program, err = build(ctx, dir)
+	} else {
+		l.program, err = filepath.Abs(program)
+	}
+	if err != nil {
 		return l, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("a secret for fault runs only"), 0o600); err != nil {
@@ -142,7 +149,7 @@ func (l *lab) all() []*host {
 	return slices.Clone(l.nodes)
 }
 
-// blame says which nodes the present fault is about; heal says that there is none.
+// blame says which nodes the present fault is about; heal says that there is none, and puts clocks right.
 func (l *lab) blame(sick ...*host) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,6 +162,9 @@ func (l *lab) heal() {
 	l.wire.heal()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, h := range l.nodes {
+		_ = os.Remove(h.clockFile()) // mostly there is none
+	}
 	clear(l.sick)
 }
 
@@ -210,6 +220,7 @@ func (h *host) start() error {
 		"--persistence.fsync=" + l.fsync, "--persistence.rewrite_min_size=16mb", "--cache.max_memory=2gb",
 	}
 	h.cmd = exec.Command("ip", args...)
+	h.cmd.Env = append(os.Environ(), stepFile+"="+h.clockFile())
 	h.cmd.Stdout, h.cmd.Stderr, h.cmd.Dir = log, log, l.dir
 	return h.cmd.Start()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -35,6 +36,8 @@ type load struct {
 	lab     *lab
 	window  atomic.Int32 // of faults; elements belong to the window in which they were sent
 	workers []*worker
+	spans   map[int32]span // of the windows; the campaign's alone
+	directs []*directs     // likewise
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 }
@@ -48,6 +51,8 @@ type worker struct {
 	resp     respClient
 	http     *http.Client
 	outcomes map[int32]*[forms][]outcome // by window
+	moments  map[int32]*[forms][]moment  // the same, kept where writes may be lost
+	sick     map[int32]time.Time         // under mu; last acknowledgement by a sick node
 
 	mu    sync.Mutex
 	asked time.Time               // when it first asked after the last acknowledgement; zero: it has not yet
@@ -59,11 +64,11 @@ type worker struct {
 
 func startLoad(ctx context.Context, l *lab, n int, seed uint64) *load {
 	ctx, cancel := context.WithCancel(ctx)
-	d := &load{lab: l, cancel: cancel}
+	d := &load{lab: l, cancel: cancel, spans: map[int32]span{}}
 	for i := range n {
 		w := &worker{
 			id: i, load: d, rng: rand.New(rand.NewPCG(seed, uint64(i)+100)), at: i, resp: respClient{lab: l}, http: l.httpClient(opTimeout),
-			outcomes: map[int32]*[forms][]outcome{}, gaps: map[int32]time.Duration{}, waits: map[int32]time.Duration{},
+			outcomes: map[int32]*[forms][]outcome{}, moments: map[int32]*[forms][]moment{}, sick: map[int32]time.Time{}, gaps: map[int32]time.Duration{}, waits: map[int32]time.Duration{},
 		}
 		d.workers = append(d.workers, w)
 		d.wg.Go(func() { w.run(ctx) })
@@ -77,7 +82,16 @@ func (d *load) stop() {
 }
 
 // begin opens the next window and returns its number.
-func (d *load) begin() int32 { return d.window.Add(1) }
+func (d *load) begin() int32 {
+	window := d.window.Add(1)
+	d.spans[window] = span{began: time.Now()}
+	return window
+}
+
+// healed notes the end of a window's fault.
+func (d *load) healed(window int32) {
+	d.spans[window] = span{began: d.spans[window].began, healed: time.Now()}
+}
 
 // longest is the longest time that a worker went without an acknowledgement in a window so far, and the longest time that
 // one did which asked healthy nodes.
@@ -109,13 +123,14 @@ func (w *worker) run(ctx context.Context) {
 		all := w.outcomes[window]
 		if all == nil {
 			all = new([forms][]outcome)
-			w.outcomes[window] = all
+			w.outcomes[window], w.moments[window] = all, new([forms][]moment)
 		}
 		i := len(all[form])
 		h := w.load.lab.pick(w.at)
 		w.asks(window, w.load.lab.healthy(h))
 		out := w.write(ctx, h, form, w.key(form, window, i), i)
 		all[form] = append(all[form], out)
+		w.remember(window, form, out, h)
 		if out == acked {
 			w.note()
 		}
@@ -127,21 +142,43 @@ func (w *worker) run(ctx context.Context) {
 
 // write sends one operation, and after a failure goes on at another node.
 func (w *worker) write(ctx context.Context, h *host, form int, key string, i int) (out outcome) {
+	began := time.Now()
+	var err error
 	switch form {
 	case formSet:
-		_, out, _ = w.resp.do(ctx, h, "SET", key, strconv.Itoa(i))
+		_, out, err = w.resp.do(ctx, h, "SET", key, strconv.Itoa(i))
 	case formList:
-		_, out, _ = w.resp.do(ctx, h, "APPEND", key, strconv.Itoa(i)+";")
+		_, out, err = w.resp.do(ctx, h, "APPEND", key, strconv.Itoa(i)+";")
 	case formCounter:
-		_, out, _ = w.resp.do(ctx, h, "INCR", key)
+		_, out, err = w.resp.do(ctx, h, "INCR", key)
 	case formHTTP:
-		out, _ = put(ctx, w.http, h, key, strconv.Itoa(i))
+		out, err = put(ctx, w.http, h, key, strconv.Itoa(i))
+	}
+	if took := time.Since(began); w.load.lab.trace && (out != acked || took > time.Second) && ctx.Err() == nil {
+		fmt.Fprintf(os.Stderr, "%8.3fs %s %s at %s (healthy %t): %v after %v\n", began.Sub(w.load.lab.begun).Seconds(), formNames[form], key, h.id, w.load.lab.healthy(h), err, took.Round(time.Millisecond))
 	}
 	if out != acked {
 		w.at += 1 + w.rng.IntN(2)
 		w.resp.close()
 	}
 	return out
+}
+
+// remember keeps when an operation was acknowledged, if replies don't promise that it stays.
+func (w *worker) remember(window int32, form int, out outcome, h *host) {
+	if w.load.lab.acks != "one" {
+		return
+	}
+	m := moment{}
+	if out == acked {
+		m.at = time.Now()
+		if !w.load.lab.healthy(h) {
+			w.mu.Lock()
+			w.sick[window] = m.at
+			w.mu.Unlock()
+		}
+	}
+	w.moments[window][form] = append(w.moments[window][form], m)
 }
 
 // asks notes that the next operation goes to a node, healthy or not.
@@ -171,16 +208,20 @@ func (w *worker) note() {
 	w.asked, w.since = time.Time{}, time.Time{}
 }
 
-// check reads back everything of a window through one node after another.
-func (d *load) check(ctx context.Context, window int32) (total verdict, err error) {
+// check reads back everything of a window through one node after another. What it finds missing it tells lost of, too, if
+// replies don't promise that it stays.
+func (d *load) check(ctx context.Context, window int32, lost func(window int32, e exposure)) (total verdict, err error) {
 	for i, w := range d.workers {
 		all := w.outcomes[window]
 		if all == nil {
 			continue
 		}
+		if at, ok := w.sick[window]; ok {
+			lost(window, exposure{sick: at.Sub(d.spans[window].began)})
+		}
 		r := reader{lab: d.lab, at: i}
 		for form := range all {
-			v, err := w.check(ctx, &r, window, form, all[form])
+			v, err := w.check(ctx, &r, window, form, all[form], lost)
 			if err != nil {
 				return total, err
 			}
@@ -191,7 +232,7 @@ func (d *load) check(ctx context.Context, window int32) (total verdict, err erro
 	return total, nil
 }
 
-func (w *worker) check(ctx context.Context, r *reader, window int32, form int, outcomes []outcome) (v verdict, err error) {
+func (w *worker) check(ctx context.Context, r *reader, window int32, form int, outcomes []outcome, lost func(window int32, e exposure)) (v verdict, err error) {
 	name := fmt.Sprintf("window %d, worker %d, %s", window, w.id, formNames[form])
 	if form == formList || form == formCounter {
 		content, err := r.get(ctx, []string{w.key(form, window, 0)})
@@ -212,7 +253,14 @@ func (w *worker) check(ctx context.Context, r *reader, window int32, form int, o
 	if err != nil {
 		return v, err
 	}
-	return checkSet(name, outcomes, func(i int) bool { return content[i] == strconv.Itoa(i) }), nil
+	there := func(i int) bool { return content[i] == strconv.Itoa(i) }
+	for i, m := range w.moments[window][form] {
+		if !m.at.IsZero() && !there(i) {
+			by, e := lostAt(w.load.spans, window, m.at)
+			lost(by, e)
+		}
+	}
+	return checkSet(name, outcomes, there), nil
 }
 
 // reader reads many keys. A read that fails is tried again at other nodes: it is about what is there, not how fast.

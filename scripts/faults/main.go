@@ -26,20 +26,22 @@ type options struct {
 	minutes                    float64
 	nodes, workers             int
 	seed                       uint64
-	keep                       bool
+	keep, latencies, trace     bool
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.program, "node", "bin/hypercache", "the node's `program`")
+	flag.StringVar(&o.program, "node", "", "the node's `program`, built with -tags faults; none: it is built")
 	flag.Float64Var(&o.minutes, "minutes", 10, "how long to go on; every kind of fault has its turn once at least")
 	flag.IntVar(&o.nodes, "nodes", 5, "nodes")
 	flag.IntVar(&o.workers, "workers", 12, "clients that write")
 	flag.StringVar(&o.acks, "acks", "quorum", "cluster.write_acks")
 	flag.StringVar(&o.fsync, "fsync", "everysec", "persistence.fsync")
-	flag.StringVar(&o.only, "only", "", "only faults whose name has this in it")
+	flag.StringVar(&o.only, "only", "", "only faults (or phases of -latencies) whose name has one of these in it, a | between them")
 	flag.Uint64Var(&o.seed, "seed", 0, "of all choices; 0: by chance")
 	flag.BoolVar(&o.keep, "keep", false, "keep the nodes' logs though nothing failed")
+	flag.BoolVar(&o.latencies, "latencies", false, "measure latencies while nodes leave, join and are replaced, and nothing else")
+	flag.BoolVar(&o.trace, "trace", false, "tell of every write that was not acknowledged, or took a second")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -59,6 +61,9 @@ type result struct {
 	histories int
 	violated  []string
 	undecided int
+	mortals   int      // keys with a TTL
+	ttl       []string // what was wrong with them
+	exposure  exposure
 }
 
 var errViolated = errors.New("the cluster broke a promise")
@@ -69,14 +74,18 @@ func run(ctx context.Context, o options) error {
 	}
 	fmt.Printf("faults -nodes %d -acks %s -fsync %s -workers %d -seed %d -minutes %v\n", o.nodes, o.acks, o.fsync, o.workers, o.seed, o.minutes)
 	todo := named(o.only, o.nodes)
-	if len(todo) == 0 {
+	if len(todo) == 0 && !o.latencies {
 		return fmt.Errorf("no fault that %d nodes can have is named like %q", o.nodes, o.only)
 	}
-	l, err := openLab(ctx, o.program, o.acks, o.fsync, o.nodes, o.seed)
+	l, err := openLab(ctx, o.program, o.acks, o.fsync, o.nodes, o.seed, o.trace)
 	if l == nil {
 		return err
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.latencies:
+		err = l.latencies(ctx, o)
+	default:
 		err = l.campaign(ctx, o, todo)
 	}
 	if cerr := l.close(); cerr != nil {
@@ -118,11 +127,26 @@ func (l *lab) campaign(ctx context.Context, o options, todo []kind) (err error) 
 	}
 	took := time.Since(began)
 	for _, window := range slices.Sorted(keys(kindOf)) {
-		v, err := d.check(ctx, window)
+		v, err := d.check(ctx, window, func(by int32, e exposure) {
+			if name, ok := kindOf[by]; ok {
+				results[name].exposure.add(e)
+			}
+		})
 		if err != nil {
 			return fmt.Errorf("window %d (%s): %w", window, kindOf[window], err)
 		}
 		results[kindOf[window]].verdict.add(v)
+	}
+	for _, x := range d.directs {
+		acked, lost, err := x.check(ctx, l, d.spans, func(by int32, e exposure) {
+			if name, ok := kindOf[by]; ok {
+				results[name].exposure.add(e)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("window %d (%s): %w", x.window, kindOf[x.window], err)
+		}
+		results[kindOf[x.window]].verdict.add(verdict{Acked: acked, Lost: lost})
 	}
 	return report(o, results, took, d)
 }
@@ -139,9 +163,12 @@ func keys[K comparable, V any](m map[K]V) func(func(K) bool) {
 
 // fault runs one window: the fault, and the way back.
 func (l *lab) fault(ctx context.Context, d *load, k kind, r *result, window int32, seed uint64, rng *rand.Rand) error {
-	regs := startRegisters(ctx, l, window, seed)
+	directs := startDirects(ctx, l, window)
+	d.directs = append(d.directs, directs)
+	regs, mortals := startRegisters(ctx, l, window, seed), startMortals(ctx, l, window, seed)
 	err := k.run(ctx, l, rng)
 	l.heal()
+	d.healed(window)
 	healed := time.Now()
 	if err == nil {
 		err = l.awaitReady(ctx, 2*time.Minute)
@@ -151,6 +178,9 @@ func (l *lab) fault(ctx context.Context, d *load, k kind, r *result, window int3
 		err = pause(ctx, 500*time.Millisecond)
 	}
 	violated, undecided, ops := regs.stop()
+	directs.stop()
+	n, problems := mortals.stop(ctx)
+	r.mortals, r.ttl = r.mortals+n, append(r.ttl, problems...)
 	r.windows++
 	r.histories += ops
 	r.violated = append(r.violated, violated...)
@@ -164,8 +194,8 @@ func (l *lab) fault(ctx context.Context, d *load, k kind, r *result, window int3
 }
 
 func report(o options, results map[string]*result, took time.Duration, d *load) error {
-	fmt.Printf("\n| fault | times | acknowledged | refused | unknown | lost | doubled | refused, yet there | longest without an answer, clients at healthy nodes | any client | ready again after | register operations | not linearizable | undecided |\n")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Printf("\n| fault | times | acknowledged | refused | unknown | lost | doubled | refused, yet there | longest without an answer, clients at healthy nodes | any client | ready again after | register operations | not linearizable | undecided | keys with a TTL | gone early or there too long |\n")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	var sum result
 	for _, name := range slices.Sorted(keys(results)) {
 		r := results[name]
@@ -177,21 +207,27 @@ func report(o options, results map[string]*result, took time.Duration, d *load) 
 		sum.histories += r.histories
 		sum.violated = append(sum.violated, r.violated...)
 		sum.undecided += r.undecided
+		sum.mortals, sum.ttl = sum.mortals+r.mortals, append(sum.ttl, r.ttl...)
 	}
 	row("**all**", &sum)
 	fmt.Printf("\n%.1f minutes, %d kinds of faults, %d packets carried, %d lost.\n", took.Minutes(), len(results), d.lab.wire.passed, d.lab.wire.lost)
 	v := sum.verdict
-	bad := v.Duplicated > 0 || v.Ghosts > 0 || len(sum.violated) > 0 || v.Lost > 0
+	one := o.acks == "one" // then losses, and what follows from them, are a measure
+	if one {
+		reportWindows(results, slices.Sorted(keys(results)))
+	}
+	bad := v.Duplicated > 0 || v.Ghosts > 0 || !one && (len(sum.violated) > 0 || len(sum.ttl) > 0 || v.Lost > 0)
 	if !bad {
 		return nil
 	}
 	fmt.Println(strings.Join(v.Notes, "\n"))
 	fmt.Println(strings.Join(sum.violated, "\n"))
-	return fmt.Errorf("%w: %d lost, %d doubled, %d refused and there, %d histories not linearizable (seed %d)", errViolated, v.Lost, v.Duplicated, v.Ghosts, len(sum.violated), o.seed)
+	fmt.Println(strings.Join(sum.ttl[:min(len(sum.ttl), maxNotes)], "\n"))
+	return fmt.Errorf("%w: %d lost, %d doubled, %d refused and there, %d histories not linearizable, %d TTLs not kept (seed %d)", errViolated, v.Lost, v.Duplicated, v.Ghosts, len(sum.violated), len(sum.ttl), o.seed)
 }
 
 func row(name string, r *result) {
 	v := r.verdict
-	fmt.Printf("| %s | %d | %d | %d | %d | %d | %d | %d | %.2f s | %.2f s | %.1f s | %d | %d | %d |\n", name, r.windows, v.Acked, v.Refused, v.Unknown, v.Lost,
-		v.Duplicated, v.Ghosts, r.healthy.Seconds(), r.longest.Seconds(), r.recovery.Seconds(), r.histories, len(r.violated), r.undecided)
+	fmt.Printf("| %s | %d | %d | %d | %d | %d | %d | %d | %.2f s | %.2f s | %.1f s | %d | %d | %d | %d | %d |\n", name, r.windows, v.Acked, v.Refused, v.Unknown, v.Lost,
+		v.Duplicated, v.Ghosts, r.healthy.Seconds(), r.longest.Seconds(), r.recovery.Seconds(), r.histories, len(r.violated), r.undecided, r.mortals, len(r.ttl))
 }
