@@ -50,6 +50,7 @@ type Clock struct {
 	steady atomic.Bool
 	status atomic.Pointer[Status]
 
+	kick  chan struct{} // there may be something to compare with
 	mu    sync.Mutex
 	guard Guard
 	heard map[string]report
@@ -87,7 +88,7 @@ func New(o Options) *Clock {
 	if o.Elapsed == nil {
 		o.Elapsed = elapsed()
 	}
-	c := &Clock{opt: o, log: o.Logger, base: time.Now(), heard: map[string]report{}, said: map[string]time.Duration{}}
+	c := &Clock{opt: o, log: o.Logger, base: time.Now(), heard: map[string]report{}, said: map[string]time.Duration{}, kick: make(chan struct{}, 1)}
 	c.first = c.base.UnixMilli()
 	c.offset.Store(o.Wall())
 	c.status.Store(&Status{Frozen: true})
@@ -121,9 +122,25 @@ func (c *Clock) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-c.kick:
 		}
 	}
 }
+
+// Compare has Run look again at once if the clock has not been compared with the cluster's yet: call it when the members
+// have changed. It does not block.
+func (c *Clock) Compare() {
+	if c.steady.Load() {
+		return
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Steady says that the clock has been compared with the cluster's, so that keys expire.
+func (c *Clock) Steady() bool { return c.steady.Load() }
 
 // read takes the machine's clocks at about the same moment: again, if the process was held up in between.
 func (c *Clock) read() (since, elapsed, wall time.Duration) {
@@ -224,6 +241,7 @@ func (c *Clock) Report(b []byte) []byte {
 // Heard takes another node's report, which answers a question sent a round trip ago. What can't be understood is ignored:
 // a node of another version has no opinion.
 func (c *Clock) Heard(node string, b []byte, trip time.Duration) {
+	defer c.Compare()
 	if len(b) < reportSize || trip < 0 || trip > maxTrip {
 		return
 	}

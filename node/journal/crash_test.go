@@ -298,7 +298,7 @@ func TestEveryBitFlipIsDetected(t *testing.T) {
 
 func TestCorruptionIsReportedSetAsideAndForgottenOnlyAfterAResync(t *testing.T) {
 	m, w := flipTarget(t)
-	name := "data/" + aofDir + "/" + incrName(2)
+	name := "data/" + aofDir + "/" + incrName(3)
 	b, _ := m.ReadFile(name)
 	i := strings.Index(string(b), "#HC:1 7 ")
 	i += strings.Index(string(b[i:]), "APPEND")
@@ -318,7 +318,7 @@ func TestCorruptionIsReportedSetAsideAndForgottenOnlyAfterAResync(t *testing.T) 
 	if err := j.Rewrite(t.Context(), w.store.snapshot(&w.pos)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.ReadFile("data/" + aofDir + "/damaged-" + incrName(2)); err != nil {
+	if _, err := m.ReadFile("data/" + aofDir + "/damaged-" + incrName(3)); err != nil {
 		t.Fatal("the corrupt file was not set aside")
 	}
 	j2, rec, _ := mustOpen(t, options(m.Clone(), Always))

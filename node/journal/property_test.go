@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -91,6 +92,116 @@ func TestReplayEqualsTheModel(t *testing.T) {
 		}
 		rt.Repeat(actions)
 	})
+}
+
+// A reader that runs every command of the files in the manifest's order and knows nothing of positions, as redis-server does,
+// comes to what was appended, whenever the directory is looked at: nothing is in it twice.
+func TestTheFilesHaveEachRecordOnceWhileTheyAreRewritten(t *testing.T) {
+	m := vfs.NewMem()
+	j, _, _ := mustOpen(t, options(m, EverySec))
+	completeAll(t, j)
+	const groups, records = 8, 3000
+	var locks [groups]sync.Mutex
+	var counts [groups]int // what the store has; a follower's is behind its log
+	var logged [groups]Position
+	var wg sync.WaitGroup
+	for g := range groups {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(g)))
+			for range records {
+				locks[g].Lock()
+				logged[g] = Position{1, logged[g].Seq + 1}
+				j.Append(Record{Group: uint16(g), Kind: Effects, Term: 1, Seq: logged[g].Seq, Data: appendCmd(fmt.Sprint(g), "x")})
+				if lag := g % 3; rng.IntN(2) == 0 {
+					counts[g] = max(counts[g], int(logged[g].Seq)-lag)
+				}
+				locks[g].Unlock()
+				if rng.IntN(20) == 0 {
+					if err := j.Commit(j.Stats().Appended); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	snapshot := func(g int, emit func([]byte) error) (term, seq uint64, err error) {
+		if g >= groups {
+			return 0, 0, nil
+		}
+		locks[g].Lock()
+		defer locks[g].Unlock()
+		if n := counts[g]; n > 0 {
+			return 1, uint64(n), emit(appendCmd(fmt.Sprint(g), strings.Repeat("x", n)))
+		}
+		return 0, 0, nil
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	rewrites := 0
+	for running := true; running; rewrites++ {
+		if err := j.Rewrite(t.Context(), snapshot); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+	}
+	t.Log(rewrites, "rewrites")
+	if err := j.Close(true); err != nil {
+		t.Fatal(err)
+	}
+	naive := naively(t, m)
+	for g := range groups {
+		if got := len(naive[fmt.Sprint(g)]); got != int(logged[g].Seq) {
+			t.Errorf("group %d: %d characters for %d records", g, got, logged[g].Seq)
+		}
+	}
+	_, _, d := mustOpen(t, options(m, EverySec))
+	for g := range groups {
+		if got := len(d[g][fmt.Sprint(g)]); got != int(logged[g].Seq) {
+			t.Errorf("group %d: recovery has %d characters for %d records", g, got, logged[g].Seq)
+		}
+	}
+}
+
+// naively runs the commands of all files that the manifest names.
+func naively(t *testing.T, m *vfs.Mem) map[string]string {
+	t.Helper()
+	b, err := m.ReadFile("data/" + aofDir + "/" + manifestName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := &db{}
+	for line := range strings.Lines(string(b)) {
+		var name, seq, kind string
+		if n, _ := fmt.Sscanf(line, "file %s seq %s type %s", &name, &seq, &kind); n < 3 {
+			continue
+		}
+		content, err := m.ReadFile("data/" + aofDir + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(content) > 0 {
+			end := bytes.IndexByte(content, '\n') + 1
+			if content[0] == '#' {
+				content = content[end:]
+				continue
+			}
+			next := bytes.Index(content, []byte("\r\n#"))
+			data := content
+			if next >= 0 {
+				data = content[:next+2]
+			}
+			if err := all.apply(Record{Kind: Effects, Data: data}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			content = content[len(data):]
+		}
+	}
+	return all[0]
 }
 
 func FuzzParseHeader(f *testing.F) {

@@ -85,13 +85,14 @@ func (j *Journal) rewrite(ctx context.Context, snapshot Snapshot) error {
 		return err
 	}
 	old := j.manifest
-	w := &baseWriter{j: j, snapshot: snapshot, incr: j.fileSeq, oldIncrs: old.incrs[:len(old.incrs)-1], oldBase: old.base}
+	w := &baseWriter{j: j, snapshot: snapshot, during: j.fileSeq, incr: j.fileSeq + 1, oldIncrs: old.incrs[:len(old.incrs)-1], oldBase: old.base}
 	j.mu.Lock()
 	w.heads = j.heads // at the switch or later: records in between are in the new increment, which is kept
 	j.mu.Unlock()
 	next := manifest{base: old.base + 1, incrs: []uint64{w.incr}}
 	temp := j.dir.aof(tempPrefix + baseName(next.base))
-	size, err := w.write(ctx, temp)
+	size, err := w.write(ctx, temp, j.rotate)
+	old = j.manifest
 	if err != nil {
 		_ = j.dir.fs.Remove(temp) // Open removes it otherwise
 		return j.rewriteError(err)
@@ -241,10 +242,12 @@ type baseWriter struct {
 	j        *Journal
 	snapshot Snapshot
 	incr     uint64 // the increment that goes with the base
+	during   uint64 // the increment before it, to which is appended while the snapshots are taken
 	oldBase  uint64
 	oldIncrs []uint64
 	heads    [ring.Groups]head
 	behind   map[int]Position // groups whose snapshot lacks records of the old files, and its position
+	cuts     [ring.Groups]snapshotCut
 
 	f        vfs.File
 	buf      []byte
@@ -252,7 +255,15 @@ type baseWriter struct {
 	unsynced int64
 }
 
-func (w *baseWriter) write(ctx context.Context, temp string) (size int64, err error) {
+// snapshotCut is what a group's snapshot contains of the increment during which it was taken: everything before floor, and
+// then what has no higher position.
+type snapshotCut struct {
+	pos   Position
+	floor int64
+}
+
+// write writes the base. rotate begins the increment that goes with it, once all snapshots are taken.
+func (w *baseWriter) write(ctx context.Context, temp string, rotate func() error) (size int64, err error) {
 	w.f, err = w.j.dir.fs.Create(temp)
 	if err != nil {
 		return 0, onDisk(err)
@@ -290,6 +301,16 @@ func (w *baseWriter) write(ctx context.Context, temp string) (size int64, err er
 	if err := w.tail(); err != nil {
 		return 0, err
 	}
+	// What is still in memory would go to the next file, where a snapshot may contain it.
+	if err := w.j.Commit(w.j.Stats().Appended); err != nil {
+		return 0, err
+	}
+	if err := rotate(); err != nil {
+		return 0, err
+	}
+	if err := w.follow(); err != nil {
+		return 0, err
+	}
 	if err := w.flush(); err != nil {
 		return 0, err
 	}
@@ -325,8 +346,8 @@ func (j *Journal) cutOf(g int) cut {
 	return c
 }
 
-// group writes one bracket. SyncBegin carries the increment and the floor. The floor must be read under the group's
-// lock: inside the first emit, or, for a group without content, between two looks that saw the same.
+// group writes one bracket. SyncBegin carries the increment that goes with the base. The floor must be read under the
+// group's lock: inside the first emit, or, for a group without content, between two looks that saw the same.
 func (w *baseWriter) group(g int) error {
 	for range 1000 {
 		c := w.j.cutOf(g)
@@ -339,7 +360,7 @@ func (w *baseWriter) group(g int) error {
 				emitted = true
 				c = w.j.cutOf(g)
 				busy = c.open
-				w.record(&Record{Group: uint16(g), Kind: SyncBegin, Term: w.incr, Seq: uint64(c.floor)})
+				w.record(&Record{Group: uint16(g), Kind: SyncBegin, Term: w.incr})
 			}
 			if busy {
 				return errBusy
@@ -366,9 +387,10 @@ func (w *baseWriter) group(g int) error {
 			if w.j.cutOf(g) != c {
 				continue // something was appended meanwhile, before or after the snapshot
 			}
-			w.record(&Record{Group: uint16(g), Kind: SyncBegin, Term: w.incr, Seq: uint64(c.floor)})
+			w.record(&Record{Group: uint16(g), Kind: SyncBegin, Term: w.incr})
 		}
 		w.record(&Record{Group: uint16(g), Kind: SyncEnd, Term: term, Seq: seq})
+		w.cuts[g] = snapshotCut{Position{term, seq}, c.floor}
 		if pos := (Position{term, seq}); c.floor == 0 && pos.Less(w.heads[g].last) {
 			w.behind[g] = pos
 		}
@@ -437,6 +459,50 @@ func (w *baseWriter) tail() error {
 	return w.copy(found)
 }
 
+// follow copies what was appended while the snapshots were taken and is not in them. So the base and its increment have
+// each record once, and a reader that knows nothing of positions, as redis-server is, counts none twice.
+func (w *baseWriter) follow() error {
+	name := incrName(w.during)
+	f, err := w.j.dir.fs.Open(w.j.dir.aof(name))
+	if err != nil {
+		return onDisk(err)
+	}
+	defer f.Close()
+	rd, err := newReader(w.j.dir.seal, f)
+	if err != nil {
+		return onDisk(err)
+	}
+	var beyond [ring.Groups]bool // the snapshot: whatever comes counts
+	for off := int64(fileHeaderLen); off < rd.size; {
+		h, v, err := rd.headerAt(off)
+		switch {
+		case err != nil:
+			return onDisk(err)
+		case v != headerOK || h.end(off) > rd.size:
+			return fmt.Errorf("%s, offset %d: what was just written cannot be read: %w", name, off, ErrDamaged)
+		}
+		cut, pos := &w.cuts[h.Group], Position{h.Term, h.Seq}
+		if h.Kind != kindMark && off >= cut.floor && (beyond[h.Group] || h.Kind == SyncBegin || cut.pos.Less(pos)) {
+			beyond[h.Group] = true
+			if err := w.raw(f, off, h.end(off)-off); err != nil {
+				return err
+			}
+		}
+		off = h.end(off)
+	}
+	return nil
+}
+
+// raw copies bytes of another file of this directory.
+func (w *baseWriter) raw(f vfs.File, off, n int64) error {
+	start := len(w.buf)
+	w.buf = slices.Grow(w.buf, int(n))[:start+int(n)]
+	if got, err := f.ReadAt(w.buf[start:], off); int64(got) < n {
+		return onDisk(err)
+	}
+	return w.progress()
+}
+
 // place is a record in an old file.
 type place struct {
 	file     string
@@ -495,12 +561,7 @@ func (w *baseWriter) copy(found []place) error {
 				return onDisk(err)
 			}
 		}
-		start := len(w.buf)
-		w.buf = slices.Grow(w.buf, int(p.len))[:start+int(p.len)]
-		if n, err := f.ReadAt(w.buf[start:], p.off); n < int(p.len) {
-			return onDisk(err)
-		}
-		if err := w.progress(); err != nil {
+		if err := w.raw(f, p.off, p.len); err != nil {
 			return err
 		}
 	}

@@ -449,6 +449,9 @@ func (s *Server) Ready() (bool, []string) {
 	case p.Electing > 0:
 		why = append(why, fmt.Sprintf("%d groups on this node have no primary", p.Electing))
 	}
+	if len(why) == 0 && !s.clock.Steady() && time.Since(s.started) < clockWait {
+		why = append(why, "the clock has not been compared with the cluster's yet")
+	}
 	if n, one := s.lagging(); n > 0 && len(why) == 0 {
 		why = append(why, fmt.Sprintf("%d groups on this node do not follow their primary yet (%s)", n, one))
 	}
@@ -457,6 +460,10 @@ func (s *Server) Ready() (bool, []string) {
 	}
 	return len(why) == 0, why
 }
+
+// clockWait is how long after its start a node that could serve waits for its clock. Clocks of which no majority agrees must
+// not keep a cluster from serving; nothing expires then.
+const clockWait = 10 * time.Second
 
 // Sees tells whether another node answers this one.
 func (s *Server) Sees(id string) bool { return !s.net.Down(id) }

@@ -240,6 +240,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 	s.cache.FlushReplies()
 	s.view.Store(s.clusterView(st))
 	s.routed.Store(st.Epoch)
+	s.clock.Compare()
 }
 
 // membersChanged carries gossip to the topology and to the streams.
