@@ -117,6 +117,10 @@ type Options struct {
 	RewritePercent int
 	// RewriteMinSize is the size below which growth does not count (auto-aof-rewrite-min-size); 0: 64 MiB.
 	RewriteMinSize int64
+	// Manual leaves the work of SyncInterval to whoever calls Tick. For simulations, which have no time of their own.
+	Manual bool
+	// Salt seeds the checksums of a new directory; 0: 64 random bits. Only a simulation, which must be repeatable, sets it.
+	Salt uint64
 }
 
 // Recovery is what Replay found.

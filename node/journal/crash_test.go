@@ -51,7 +51,7 @@ func (w *workload) write(size int) {
 		w.acked[g] = len(w.issued[g])
 	}
 	if w.pos[0].Seq%3 == 0 {
-		w.j.tick()
+		w.j.Tick()
 	}
 }
 

@@ -69,6 +69,10 @@ type Options struct {
 	// Lease is how long a majority's confirmation lets a primary answer reads by itself (500 ms). A new primary waits
 	// what remains of it, so that it also bounds how fast a failover can be.
 	Lease time.Duration
+	// Now is the clock that leases are measured with; nil: time.Now. Rules switches rules of the protocol off. Both are
+	// for simulations.
+	Now   func() time.Time
+	Rules Rules
 	// Fatal is told of a journal that can't be written any more; the process must end.
 	Fatal  func(error)
 	Logger *slog.Logger
@@ -174,14 +178,18 @@ func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
 	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}}
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.ID, g.d = uint16(i), d
 		g.st = New(opt.Self, restored[i])
+		g.st.Break(opt.Rules)
 		g.durable.Store(restored[i].Promised)
 		if restored[i].Promised > 0 {
-			g.granted = time.Now() // what this replica granted before the restart is not known
+			g.granted = opt.Now() // what this replica granted before the restart is not known
 		}
 		g.tail.reset(restored[i].Head.Seq + 1)
 		g.st.SetFloor(g.tail.first)
@@ -204,7 +212,7 @@ func (g *Group[S]) Serving() bool {
 }
 
 func (g *Group[S]) leasePassed() bool {
-	if time.Now().Before(g.notBefore) {
+	if g.d.opt.Now().Before(g.notBefore) {
 		return false
 	}
 	g.notBefore = time.Time{}
@@ -387,7 +395,7 @@ func (g *Group[S]) confirmed(round uint64) {
 	}
 	was := g.leaseUntil
 	g.leaseUntil = g.asked[round%askedRounds].Add(g.d.opt.Lease)
-	if now := time.Now(); now.After(was) && now.Before(g.leaseUntil) {
+	if now := g.d.opt.Now(); now.After(was) && now.Before(g.leaseUntil) {
 		g.d.opt.Machine.Changed(g.ID)
 	}
 }
@@ -509,7 +517,7 @@ func (d *Driver[S]) fatal(err error) {
 
 // Tick must be called about every 100 ms: primaries probe followers that lag and tell them what is committed.
 func (d *Driver[S]) Tick(b *Batch[S]) {
-	now := time.Now()
+	now := d.opt.Now()
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.Lock()

@@ -129,7 +129,7 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 	g.solo = false
 	g.ev = Event{Kind: Configure, Config: *c}
 	if newTerm && c.Primary == g.d.opt.Self && a.LeaseWait > 0 {
-		g.notBefore = time.Now().Add(a.LeaseWait)
+		g.notBefore = g.d.opt.Now().Add(a.LeaseWait)
 	}
 	g.step(b)
 	if solo {
@@ -183,6 +183,7 @@ func (g *Group[S]) clear(b *Batch[S]) {
 	})
 	b.touched[g.ID/64] &^= 1 << (g.ID % 64)
 	g.st = New(g.d.opt.Self, Restored{Promised: g.st.Promised(), Incarnation: rand.Uint64() | 1})
+	g.st.Break(g.d.opt.Rules)
 	g.commit = 0
 	g.tail.reset(1)
 	for _, l := range g.links {
@@ -248,12 +249,12 @@ func (g *Group[S]) fence(from string, f Fencing, out *FenceResult, b *Batch[S]) 
 	}
 	if wasPrimary {
 		// It has stepped down: nobody relies on its lease any more. One that it was itself waiting out may still hold.
-		if left := time.Until(g.notBefore); !g.notBefore.IsZero() && left > 0 {
+		if left := g.notBefore.Sub(g.d.opt.Now()); !g.notBefore.IsZero() && left > 0 {
 			out.Lease = left
 		}
 		return
 	}
-	if left := g.d.opt.Lease - time.Since(g.granted); !g.granted.IsZero() && left > 0 {
+	if left := g.d.opt.Lease - g.d.opt.Now().Sub(g.granted); !g.granted.IsZero() && left > 0 {
 		out.Lease = left
 	}
 }

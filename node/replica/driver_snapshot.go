@@ -163,6 +163,7 @@ func (d *Driver[S]) pumpAll(b *Batch[S]) {
 		}
 	}
 	d.mu.Unlock()
+	slices.Sort(waiting)
 	for _, peer := range waiting {
 		d.pump(peer, b)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"hypercache/node/journal"
 )
@@ -100,7 +99,7 @@ func (g *Group[S]) stream(peer string) (s S, ok bool) {
 
 func (g *Group[S]) ack(a *Action, b *Batch[S]) {
 	if a.Round > 0 {
-		g.granted = time.Now() // a refused record's answer confirms the primary, too
+		g.granted = g.d.opt.Now() // a refused record's answer confirms the primary, too
 	}
 	g.d.mu.Lock()
 	s, ok := g.d.inbound[a.To]
