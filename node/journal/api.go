@@ -133,6 +133,9 @@ type Recovery struct {
 	// unfinished resync, or a catch-up that an earlier run did not finish. Each stays in the list over restarts until
 	// a full resync (SyncBegin … SyncEnd) or Complete.
 	Damaged []uint16
+	// Holes lists those of Damaged whose content is not that of their position, as far as this replay has seen: what
+	// they miss lies in the middle, or a resync did not end. What follows their position does not make them whole.
+	Holes []uint16
 	// Positions holds each group's last position.
 	Positions [ring.Groups]Position
 	// Records and Bytes count what was handed to the callback, Skipped the records that the base already contained.

@@ -106,8 +106,11 @@ type Group[S Stream] struct {
 	st   *State
 	tail tail
 	// What commands ask about, kept beside the state.
-	serving    bool
-	solo       bool // the only replica: nobody to wait for
+	serving bool
+	solo    bool // the only replica: nobody to wait for
+	// released: this node does not hold the group, as far as it knows. What a primary sends is too late, or so early that it
+	// could be dropped again when an older state is learned: it must not be acknowledged.
+	released   bool
 	notBefore  time.Time
 	leaseUntil time.Time
 	read       time.Time // when the lease was last wanted
@@ -188,9 +191,10 @@ func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S
 		g.st = New(opt.Self, restored[i])
 		g.st.Break(opt.Rules)
 		g.durable.Store(restored[i].Promised)
-		if restored[i].Promised > 0 {
+		if restored[i].Promised > 0 || restored[i].PromisesLost {
 			g.granted = opt.Now() // what this replica granted before the restart is not known
 		}
+		g.released = restored[i].Head.Seq == 0 && !restored[i].Holes
 		g.tail.reset(restored[i].Head.Seq + 1)
 		g.st.SetFloor(g.tail.first)
 	}
@@ -430,6 +434,12 @@ func (d *Driver[S]) EndBatch(b *Batch[S]) error {
 			g.Unlock()
 		}
 	}
+	if len(b.promises) > 0 || len(b.complete) > 0 {
+		// What is stored made groups whole. The batch may not be used again for long, or ever.
+		if err := d.persist(b); err != nil {
+			return err
+		}
+	}
 	b.flush()
 	return nil
 }
@@ -547,3 +557,13 @@ func (g *Group[S]) shrink() {
 		g.st.SetFloor(g.tail.first)
 	}
 }
+
+// Votes tells that nothing this replica ever acknowledged is missing.
+func (g *Group[S]) Votes() bool { return g.st.Voter() }
+
+// Term returns the term that the replica works in.
+func (g *Group[S]) Term() uint64 { return g.st.Term() }
+
+// Hollow tells that the content is not that of the log's end: a snapshot is awaited. A rewrite of the journal must not
+// take it for whole.
+func (g *Group[S]) Hollow() bool { return g.st.Hollow() }

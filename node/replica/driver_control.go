@@ -111,7 +111,7 @@ func (d *Driver[S]) Configure(list []Assignment) {
 func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 	g.epoch = a.Config.Epoch
 	c := &a.Config
-	if !a.Holds {
+	if g.released = !a.Holds; g.released {
 		g.drop(b)
 		return
 	}
@@ -152,6 +152,7 @@ func (d *Driver[S]) Release() {
 		g := &d.groups[i]
 		g.Lock()
 		if g.st.Role() != Primary {
+			g.released = true
 			g.drop(&b)
 		}
 		g.Unlock()
@@ -161,7 +162,7 @@ func (d *Driver[S]) Release() {
 
 // drop gives up the content of a group that has moved to other nodes. What was promised stays promised.
 func (g *Group[S]) drop(b *Batch[S]) {
-	if g.st.Head().Seq == 0 && g.st.Role() == None {
+	if g.st.Head().Seq == 0 && g.st.Role() == None && !g.st.Hollow() {
 		g.serving, g.solo = false, false
 		return
 	}
@@ -254,7 +255,7 @@ func (g *Group[S]) fence(from string, f Fencing, out *FenceResult, b *Batch[S]) 
 		}
 		return
 	}
-	if left := g.d.opt.Lease - g.d.opt.Now().Sub(g.granted); !g.granted.IsZero() && left > 0 {
+	if left := g.d.opt.Lease - g.d.opt.Now().Sub(g.granted); !g.granted.IsZero() && !f.First && left > 0 {
 		out.Lease = left
 	}
 }

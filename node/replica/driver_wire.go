@@ -225,6 +225,9 @@ func (r *Receiver[S]) onAppend(g *Group[S], body []byte) error {
 	}
 	g.Lock()
 	defer g.Unlock()
+	if g.released {
+		return nil // the primary asks again
+	}
 	g.ev = Event{
 		Kind: Append, From: r.peer, Term: v[0], Prev: prev, Last: v[3], Commit: v[4],
 		Head: Position{Term: v[5], Seq: v[6]}, Echo: v[7], Round: v[8], Runs: r.runs,

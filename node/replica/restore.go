@@ -29,8 +29,12 @@ func Judge(groups *[ring.Groups]Restored, found *journal.Recovery, promises *[ri
 		g := &groups[i]
 		g.Voter = found.Voter
 		g.Promised = max(promises[i], g.Head.Term)
+		g.PromisesLost = found.Fresh || found.PromisesLost
 	}
 	for _, id := range found.Damaged {
 		groups[id].Voter = false
+	}
+	for _, id := range found.Holes {
+		groups[id].Holes = true
 	}
 }

@@ -14,6 +14,7 @@ import (
 // restored is what the data directory held.
 type restored struct {
 	incarnation uint64
+	forgetful   bool // promises of an earlier process may be lost; see replica.Restored.PromisesLost
 	keys        int
 	groups      [ring.Groups]replica.Restored
 }
@@ -26,6 +27,10 @@ func (s *Server) recover() (*restored, error) {
 		r.groups[i].Incarnation = r.incarnation
 	}
 	if !s.cfg.Persistence.Enabled {
+		r.forgetful = true
+		for i := range r.groups {
+			r.groups[i].PromisesLost = true
+		}
 		return r, nil
 	}
 	policy, err := journal.ParsePolicy(s.cfg.Persistence.Fsync)
@@ -54,6 +59,7 @@ func (s *Server) recover() (*restored, error) {
 	}
 	promises := j.Promises()
 	replica.Judge(&r.groups, &found, &promises)
+	r.forgetful = r.groups[0].PromisesLost
 	for i := range r.groups {
 		r.keys += s.db.Shard(i).Len()
 	}
@@ -120,6 +126,9 @@ func (s *Server) cutGroup(group int, emit func([]byte) error) (term, seq uint64,
 	g := s.driver.Group(uint16(group))
 	g.Lock()
 	defer g.Unlock()
+	if g.Hollow() {
+		return 0, 0, fmt.Errorf("group %d is damaged and has not been fetched from its primary yet", group)
+	}
 	s.cache.Snapshot(uint16(group), func(cmds []byte) {
 		if err == nil && len(cmds) > 0 {
 			err = emit(cmds)
