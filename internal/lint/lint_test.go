@@ -44,6 +44,7 @@ var rules = map[string]rule{
 	"node/topology":       {internal: []string{"node/ring"}, external: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt", "github.com/hashicorp/go-hclog"}},
 	"node/replica":        {internal: []string{"node/ring", "node/journal"}},
 	"node/peer":           {external: []string{"golang.org/x/sync"}},
+	"node/sim":            {internal: []string{"node/ring", "node/journal", "node/replica", "node/topology"}},
 	"node/script":         {internal: []string{"node/resp"}, external: []string{"github.com/yuin/gopher-lua"}},
 	"node/cache": {internal: []string{"node/ring", "node/store", "node/resp", "node/command", "node/journal", "node/replica",
 		"node/topology", "node/peer", "node/script", "node/pubsub", "node/tracking"}, external: []string{"golang.org/x/sync"}},

@@ -250,3 +250,14 @@ func (e *Elections) Close(st *State) (Command, int) {
 
 // Held says that the elections are over, however they went.
 func (e *Elections) Held(st *State, now time.Time) { e.c.held(st, e.list, now) }
+
+// Forge notes an answer unless the node has given one: what a simulation does that tries out minorities.
+func (e *Elections) Forge(node string, ans *FenceAnswer) {
+	for _, g := range ans.Groups {
+		for _, b := range e.ballots {
+			if _, given := b.answers[node]; b.group == g.Group && !given {
+				b.answers[node] = answer{g, ans.Run}
+			}
+		}
+	}
+}
