@@ -10,7 +10,6 @@ import (
 type operation struct {
 	c     *clients
 	write bool
-	final bool
 	group uint16
 	key   int
 	id    uint32

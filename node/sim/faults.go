@@ -273,7 +273,7 @@ func (f *faults) forget(n, p *node) {
 		n.wipe()
 	case how == 1 && f.spare(n, false):
 		n.crash(true)
-	case how < 4 && f.spare(n, true) && !f.rotten[n]:
+	case how < 4 && f.spare(n, true) && !f.rotten[n] && !f.draining():
 		n.crash(false)
 		w.count.Rots++
 		f.rotten[n] = n.disk.Flip("data/hypercache.promises", w.rng.Int64N(1000), 1)
@@ -353,7 +353,7 @@ func (f *faults) leapfrog() {
 // rot flips a bit on the disk of a node whose loss can be borne, and starts it again soon, so that it is found.
 func (f *faults) rot() {
 	w, n := f.w, f.victim()
-	if !n.ready || f.rotten[n] || !f.spare(n, true) {
+	if !n.ready || f.rotten[n] || !f.spare(n, true) || f.draining() {
 		return
 	}
 	var names []string
@@ -540,7 +540,7 @@ func (f *faults) drain() {
 		}
 	}
 	n := f.victim()
-	if up <= max(3, f.w.rf) || !n.ready || len(f.w.raft.gone) > 0 || st.Members[n.id].Status != topology.Up {
+	if up <= max(3, f.w.rf) || !n.ready || len(f.w.raft.gone)+len(f.rotten) > 0 || st.Members[n.id].Status != topology.Up {
 		return
 	}
 	f.w.count.Drains++

@@ -363,6 +363,9 @@ func (g *reign) close(e *topology.Elections, over func()) {
 	c, losses := e.Close(g.r.states[g.n.applied])
 	if losses > 0 { // every replica has answered; whether anything is lost, the checks tell
 		g.r.w.count.Accepted += losses
+		if g.r.w.opts.NoLoss && g.r.w.now > 4*second {
+			g.r.w.fail(accepted, "%s: in %d groups", g.n.id, losses)
+		}
 		g.r.w.tracef("%s accepts a possible loss in %d groups", g.n.id, losses)
 	}
 	if c.Empty() {

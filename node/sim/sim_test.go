@@ -15,6 +15,7 @@ var (
 	firstFlag   = flag.Uint64("first", 1, "TestClusters, TestKnockouts: the first seed")
 	clientsFlag = flag.Bool("clients", false, "TestKnockouts: check only what clients see")
 	limitFlag   = flag.Duration("limit", 0, "TestKnockouts: for how long each")
+	mixFlag     = flag.String("mix", "", "TestKnockouts, TestSeed with -knockout: other faults than the rule's own, separated by spaces")
 	rareFlag    = flag.Bool("rare", false, "TestKnockouts: look for the rules that take many seeds, too")
 	batchFlag   = flag.Duration("batch", 10*time.Second, "TestClusters: for how long, without -seeds")
 )
@@ -58,5 +59,14 @@ func TestClusters(t *testing.T) {
 	t.Logf("%d seeds, %.0f per minute, %.1f hours simulated: %+v", n, float64(n)/time.Since(start).Minutes(), float64(total.Millis)/3.6e6, total)
 	if n > 20 && (total.Acked == 0 || total.Found == 0 || total.Snapshots == 0 || total.Moves == 0 || total.PowerLosses == 0) {
 		t.Errorf("the runs were too quiet to prove anything")
+	}
+}
+
+// Whoever replays a seed must see what was seen: nothing may hang on the order of a map, or on the machine.
+func TestASeedRunsTheSameWayAgain(t *testing.T) {
+	for seed := range uint64(6) {
+		if a, b := Run(seed, Options{}), Run(seed, Options{}); a != b {
+			t.Errorf("seed %d: %+v, then %+v", seed, a, b)
+		}
 	}
 }

@@ -26,7 +26,6 @@ type part struct {
 
 	terms     []uint64 // of the log: terms[seq-1]
 	open      bool     // between SyncBegin and SyncEnd
-	broken    bool     // recovery found holes: the content means nothing
 	committed uint64
 }
 

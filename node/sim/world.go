@@ -37,6 +37,7 @@ type Options struct {
 	Small    bool
 	Spacious bool // small, with nodes enough to move replicas
 
+	NoLoss      bool      // once the cluster stands, no election may have to do without a majority of voters
 	ClientsOnly bool      // only what clients can see is checked, not the logs
 	Trace       io.Writer // nil: silent
 }
@@ -83,6 +84,7 @@ const (
 	twoPrimaries = "two-primaries"
 	commitBack   = "commit-backwards"
 	malformed    = "malformed"
+	accepted     = "loss-accepted" // only with Options.NoLoss: every replica was asked, and too few may vote
 	notLive      = "not-live"
 	panicked     = "panic"
 )
