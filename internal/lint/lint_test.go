@@ -45,6 +45,7 @@ var rules = map[string]rule{
 	"node/replica":        {internal: []string{"node/ring", "node/journal"}},
 	"node/peer":           {external: []string{"golang.org/x/sync"}},
 	"node/clock":          {external: []string{"golang.org/x/sys"}},
+	"node/sim":            {internal: []string{"node/ring", "node/journal", "node/replica", "node/topology"}},
 	"node/script":         {internal: []string{"node/resp"}, external: []string{"github.com/yuin/gopher-lua"}},
 	"node/cache": {internal: []string{"node/ring", "node/store", "node/resp", "node/command", "node/journal", "node/replica",
 		"node/topology", "node/peer", "node/script", "node/pubsub", "node/tracking", "node/rdb", "node/clock"}, external: []string{"golang.org/x/sync"}},

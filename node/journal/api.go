@@ -117,6 +117,10 @@ type Options struct {
 	RewritePercent int
 	// RewriteMinSize is the size below which growth does not count (auto-aof-rewrite-min-size); 0: 64 MiB.
 	RewriteMinSize int64
+	// Manual leaves the work of SyncInterval to whoever calls Tick. For simulations, which have no time of their own.
+	Manual bool
+	// Salt seeds the checksums of a new directory; 0: 64 random bits. Only a simulation, which must be repeatable, sets it.
+	Salt uint64
 }
 
 // Recovery is what Replay found.
@@ -129,6 +133,9 @@ type Recovery struct {
 	// unfinished resync, or a catch-up that an earlier run did not finish. Each stays in the list over restarts until
 	// a full resync (SyncBegin … SyncEnd) or Complete.
 	Damaged []uint16
+	// Holes lists those of Damaged whose content is not that of their position, as far as this replay has seen: what
+	// they miss lies in the middle, or a resync did not end. What follows their position does not make them whole.
+	Holes []uint16
 	// Positions holds each group's last position.
 	Positions [ring.Groups]Position
 	// Records and Bytes count what was handed to the callback, Skipped the records that the base already contained.

@@ -348,12 +348,13 @@ func (j *Journal) tickLoop() {
 		case <-j.stopped.Done():
 			return
 		case <-t.C:
-			j.tick()
+			j.Tick()
 		}
 	}
 }
 
-func (j *Journal) tick() {
+// Tick does what is due once per Options.SyncInterval. Only with Options.Manual is it anybody else's to call.
+func (j *Journal) Tick() {
 	j.mu.Lock()
 	if j.err == nil && !j.flushing && j.appended > j.written && (j.full != nil || j.o.Fsync == EverySec) {
 		_ = j.flushLocked() // it is in j.err or j.full

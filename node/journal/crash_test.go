@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,7 +52,7 @@ func (w *workload) write(size int) {
 		w.acked[g] = len(w.issued[g])
 	}
 	if w.pos[0].Seq%3 == 0 {
-		w.j.tick()
+		w.j.Tick()
 	}
 }
 
@@ -306,7 +307,7 @@ func TestCorruptionIsReportedSetAsideAndForgottenOnlyAfterAResync(t *testing.T) 
 	m.WriteFile(name, b)
 	for start := range 2 {
 		j, rec, _ := mustOpen(t, options(m.Clone(), Always))
-		if !rec.Voter || len(rec.Damaged) != 1 || rec.Damaged[0] != 7 || len(rec.Spots) < 1 || rec.Spots[0].Group != 7 {
+		if !rec.Voter || len(rec.Damaged) != 1 || rec.Damaged[0] != 7 || !slices.Equal(rec.Holes, rec.Damaged) || len(rec.Spots) < 1 || rec.Spots[0].Group != 7 {
 			t.Fatalf("start %d: %+v", start, rec)
 		}
 		if !j.ShouldRewrite() {
@@ -333,5 +334,26 @@ func TestCorruptionIsReportedSetAsideAndForgottenOnlyAfterAResync(t *testing.T) 
 	_, rec, _ = mustOpen(t, Options{FS: j2.o.FS, Dir: "data", BootID: testBoot})
 	if len(rec.Damaged) != 0 || !rec.Voter {
 		t.Fatalf("after the resync: %+v", rec)
+	}
+}
+
+// The record after the lost one is of a new term, the one after that is contiguous to it.
+func TestARecordLostAtTheEndOfATermIsMissed(t *testing.T) {
+	m := vfs.NewMem()
+	j, _, _ := mustOpen(t, options(m, Always))
+	completeAll(t, j)
+	for _, pos := range []Position{{1, 1}, {2, 2}, {2, 3}, {3, 4}, {3, 5}} {
+		put(t, j, 7, pos.Term, pos.Seq, "k", fmt.Sprint(pos.Seq))
+	}
+	put(t, j, 8, 1, 1, "k", "1")
+	put(t, j, 8, 1, 2, "k", "2")
+	name := "data/" + aofDir + "/" + incrName(1)
+	b, _ := m.ReadFile(name)
+	if !m.Flip(name, int64(strings.Index(string(b), "#HC:1 7 2 3 ")+len("#HC:1 ")), 2) {
+		t.Fatal("no such record")
+	}
+	_, rec, _ := mustOpen(t, options(m.Clone(), Always))
+	if !rec.Voter || !slices.Contains(rec.Holes, 7) || !slices.Contains(rec.Damaged, 7) {
+		t.Fatalf("holes %v, damaged %d", rec.Holes, len(rec.Damaged))
 	}
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -195,7 +196,7 @@ func (j *Journal) openFormat() error {
 		if _, err := rand.Read(salt[:]); err != nil {
 			return err
 		}
-		d.salt = binary.BigEndian.Uint64(salt[:])
+		d.salt = cmp.Or(j.o.Salt, binary.BigEndian.Uint64(salt[:]))
 		return d.replace(d.root, formatName, formatFile(d.salt))
 	}
 	if err != nil {
@@ -385,7 +386,9 @@ func (j *Journal) ready(r *recovery) error {
 		return err
 	}
 	j.live = true
-	j.ticker.Go(j.tickLoop)
+	if !j.o.Manual {
+		j.ticker.Go(j.tickLoop)
+	}
 	return nil
 }
 

@@ -59,6 +59,7 @@ func (r *recovery) run(m manifest) error {
 		r.out.Positions[g] = st.last
 		if st.damaged || st.suspect || st.open {
 			r.out.Damaged = append(r.out.Damaged, uint16(g))
+			r.out.Holes = append(r.out.Holes, uint16(g))
 		}
 	}
 	return nil
@@ -313,6 +314,9 @@ func (r *recovery) logged(file string, h *header, off int64, data []byte) error 
 			r.gap(st, file, h, off, fmt.Sprintf("term %d after term %d", pos.Term, st.last.Term))
 		case pos.Term == st.last.Term && pos.Seq != st.last.Seq+1:
 			r.gap(st, file, h, off, fmt.Sprintf("sequence %d after %d in term %d", pos.Seq, st.last.Seq, pos.Term))
+		case st.suspect && pos.Seq != st.last.Seq+1:
+			// In another term, which need not go on where the last one ended for all that is read of it.
+			r.gap(st, file, h, off, fmt.Sprintf("sequence %d after %d, with unreadable bytes between them", pos.Seq, st.last.Seq))
 		case pos.Seq == st.last.Seq+1 && st.last != Position{}:
 			st.suspect = false // contiguous: what is unreadable was not this group's
 		}

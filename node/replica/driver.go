@@ -74,6 +74,10 @@ type Options struct {
 	NoLease bool
 	// MaxStaleness bounds how old what a replica answers may be; 0: replicas answer nothing.
 	MaxStaleness time.Duration
+	// Now is the clock that leases are measured with; nil: time.Now. Rules switches rules of the protocol off. Both are
+	// for simulations.
+	Now   func() time.Time
+	Rules Rules
 	// Fatal is told of a journal that can't be written any more; the process must end.
 	Fatal  func(error)
 	Logger *slog.Logger
@@ -111,8 +115,11 @@ type Group[S Stream] struct {
 	st   *State
 	tail tail
 	// What commands ask about, kept beside the state.
-	serving    bool
-	solo       bool // the only replica: nobody to wait for
+	serving bool
+	solo    bool // the only replica: nobody to wait for
+	// released: this node does not hold the group, as far as it knows. What a primary sends is too late, or so early that it
+	// could be dropped again when an older state is learned: it must not be acknowledged.
+	released   bool
 	notBefore  time.Time
 	leaseUntil time.Time
 	read       time.Time // when the lease was last wanted
@@ -185,15 +192,20 @@ func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}, start: time.Now()}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}, start: opt.Now()}
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.ID, g.d = uint16(i), d
 		g.st = New(opt.Self, restored[i])
+		g.st.Break(opt.Rules)
 		g.durable.Store(restored[i].Promised)
-		if restored[i].Promised > 0 {
-			g.granted = time.Now() // what this replica granted before the restart is not known
+		if restored[i].Promised > 0 || restored[i].PromisesLost {
+			g.granted = opt.Now() // what this replica granted before the restart is not known
 		}
+		g.released = restored[i].Head.Seq == 0 && !restored[i].Holes
 		g.tail.reset(restored[i].Head.Seq + 1)
 		g.st.SetFloor(g.tail.first)
 	}
@@ -215,7 +227,7 @@ func (g *Group[S]) Serving() bool {
 }
 
 func (g *Group[S]) leasePassed() bool {
-	if time.Now().Before(g.notBefore) {
+	if g.d.opt.Now().Before(g.notBefore) {
 		return false
 	}
 	g.notBefore = time.Time{}
@@ -403,7 +415,7 @@ func (g *Group[S]) confirmed(round uint64, b *Batch[S]) {
 	was := g.leaseUntil
 	g.sure = g.asked[round%askedRounds]
 	g.leaseUntil = g.sure.Add(g.d.opt.Lease)
-	if now := time.Now(); now.After(was) && now.Before(g.leaseUntil) {
+	if now := g.d.opt.Now(); now.After(was) && now.Before(g.leaseUntil) {
 		g.d.opt.Machine.Changed(g.ID)
 	}
 }
@@ -436,6 +448,12 @@ func (d *Driver[S]) EndBatch(b *Batch[S]) error {
 			b.touched[w] &^= 1 << (g.ID % 64)
 			g.step(b)
 			g.Unlock()
+		}
+	}
+	if len(b.promises) > 0 || len(b.complete) > 0 {
+		// What is stored made groups whole. The batch may not be used again for long, or ever.
+		if err := d.persist(b); err != nil {
+			return err
 		}
 	}
 	b.flush()
@@ -525,7 +543,7 @@ func (d *Driver[S]) fatal(err error) {
 
 // Tick must be called about every 100 ms: primaries probe followers that lag and tell them what is committed.
 func (d *Driver[S]) Tick(b *Batch[S]) {
-	now := time.Now()
+	now := d.opt.Now()
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.Lock()
@@ -556,3 +574,13 @@ func (g *Group[S]) shrink() {
 		g.st.SetFloor(g.tail.first)
 	}
 }
+
+// Votes tells that nothing this replica ever acknowledged is missing.
+func (g *Group[S]) Votes() bool { return g.st.Voter() }
+
+// Term returns the term that the replica works in.
+func (g *Group[S]) Term() uint64 { return g.st.Term() }
+
+// Hollow tells that the content is not that of the log's end: a snapshot is awaited. A rewrite of the journal must not
+// take it for whole.
+func (g *Group[S]) Hollow() bool { return g.st.Hollow() }

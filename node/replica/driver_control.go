@@ -111,7 +111,7 @@ func (d *Driver[S]) Configure(list []Assignment) {
 func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 	g.epoch = a.Config.Epoch
 	c := &a.Config
-	if !a.Holds {
+	if g.released = !a.Holds; g.released {
 		g.drop(b)
 		return
 	}
@@ -129,7 +129,7 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 	g.solo = false
 	g.ev = Event{Kind: Configure, Config: *c}
 	if newTerm && c.Primary == g.d.opt.Self && a.LeaseWait > 0 {
-		g.notBefore = time.Now().Add(a.LeaseWait)
+		g.notBefore = g.d.opt.Now().Add(a.LeaseWait)
 	}
 	g.step(b)
 	if solo {
@@ -156,6 +156,7 @@ func (d *Driver[S]) Release() {
 		g := &d.groups[i]
 		g.Lock()
 		if g.st.Role() != Primary {
+			g.released = true
 			g.drop(&b)
 		}
 		g.Unlock()
@@ -179,7 +180,7 @@ func (d *Driver[S]) Doubt() error {
 
 // drop gives up the content of a group that has moved to other nodes. What was promised stays promised.
 func (g *Group[S]) drop(b *Batch[S]) {
-	if g.st.Head().Seq == 0 && g.st.Role() == None {
+	if g.st.Head().Seq == 0 && g.st.Role() == None && !g.st.Hollow() {
 		g.serving, g.solo = false, false
 		return
 	}
@@ -201,6 +202,7 @@ func (g *Group[S]) clear(b *Batch[S]) {
 	})
 	b.touched[g.ID/64] &^= 1 << (g.ID % 64)
 	g.st = New(g.d.opt.Self, Restored{Promised: g.st.Promised(), Incarnation: rand.Uint64() | 1})
+	g.st.Break(g.d.opt.Rules)
 	g.commit = 0
 	g.tail.reset(1)
 	for _, l := range g.links {
@@ -266,12 +268,12 @@ func (g *Group[S]) fence(from string, f Fencing, out *FenceResult, b *Batch[S]) 
 	}
 	if wasPrimary {
 		// It has stepped down: nobody relies on its lease any more. One that it was itself waiting out may still hold.
-		if left := time.Until(g.notBefore); !g.notBefore.IsZero() && left > 0 {
+		if left := g.notBefore.Sub(g.d.opt.Now()); !g.notBefore.IsZero() && left > 0 {
 			out.Lease = left
 		}
 		return
 	}
-	if left := g.d.opt.Lease - time.Since(g.granted); !g.granted.IsZero() && left > 0 {
+	if left := g.d.opt.Lease - g.d.opt.Now().Sub(g.granted); !g.granted.IsZero() && !f.First && left > 0 {
 		out.Lease = left
 	}
 }

@@ -163,6 +163,7 @@ func (d *Driver[S]) pumpAll(b *Batch[S]) {
 		}
 	}
 	d.mu.Unlock()
+	slices.Sort(waiting)
 	for _, peer := range waiting {
 		d.pump(peer, b)
 	}
@@ -218,8 +219,11 @@ func (r *Receiver[S]) onEnd(g *Group[S]) error {
 	}
 	g.Lock()
 	defer g.Unlock()
-	g.ev = Event{Kind: SnapshotOffered, From: r.peer, Term: in.term, At: in.at}
-	g.acts = g.st.Step(&g.ev, g.acts[:0])
+	g.acts = g.acts[:0]
+	if !g.released {
+		g.ev = Event{Kind: SnapshotOffered, From: r.peer, Term: in.term, At: in.at}
+		g.acts = g.st.Step(&g.ev, g.acts)
+	}
 	install := slices.ContainsFunc(g.acts, func(a Action) bool { return a.Kind == InstallSnapshot })
 	g.carryOut(&r.batch)
 	if install {

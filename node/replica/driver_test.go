@@ -310,6 +310,8 @@ func TestAcknowledgementsOfANewTermWaitForThePromise(t *testing.T) {
 	for _, n := range c.nodes[:2] {
 		_, _ = n.d.Fence("test", []Fencing{{Group: 5, Term: 1, First: true}})
 	}
+	x.d.Configure([]Assignment{{Group: 5, Config: Config{Epoch: 1}, Holds: true}})
+	c.epoch++
 	c.configure(Config{Term: 1, Primary: "a", Replicas: []string{"a", "b", "c"}}, []*node{a}, 0, 5)
 	a.readable(5) // asks for a confirmation, which is answered at once
 	_ = a.end()

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"hypercache/node/journal"
 )
@@ -101,7 +100,7 @@ func (g *Group[S]) stream(peer string) (s S, ok bool) {
 
 func (g *Group[S]) ack(a *Action, b *Batch[S]) {
 	if a.Round > 0 {
-		g.granted = time.Now() // a refused record's answer confirms the primary, too
+		g.granted = g.d.opt.Now() // a refused record's answer confirms the primary, too
 	}
 	g.d.mu.Lock()
 	s, ok := g.d.inbound[a.To]
@@ -232,6 +231,9 @@ func (r *Receiver[S]) onAppend(g *Group[S], body []byte) error {
 	}
 	g.Lock()
 	defer g.Unlock()
+	if g.released {
+		return nil // the primary asks again
+	}
 	g.ev = Event{
 		Kind: Append, From: r.peer, Term: v[0], Prev: prev, Last: v[3], Commit: v[4],
 		Head: Position{Term: v[5], Seq: v[6]}, Echo: v[7], Round: v[8], Runs: r.runs,

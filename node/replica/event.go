@@ -36,6 +36,13 @@ type Restored struct {
 	// tail, after damage, for a new replica, and after a restart that follows a VoterChanged{false} without a later
 	// VoterChanged{true}.
 	Voter bool
+	// PromisesLost says that Promised may be lower than what was promised: the disk was empty, or that part of it was
+	// damaged. Such a replica could help a deposed primary, so it takes part in nothing before it is told a configuration
+	// that was committed after it started; whoever calls Configure makes sure of that.
+	PromisesLost bool
+	// Holes says that records are missing in the middle: the content is not that of Head. Such a replica is never fed from
+	// where its log ends, but gets a snapshot; it leads only where nobody else is left to.
+	Holes bool
 	// Incarnation differs from that of every earlier start of this replica (64 random bits do). Primaries echo it, so
 	// that a message from before the restart is not taken for one sent after it.
 	Incarnation uint64

@@ -20,7 +20,7 @@ func (s *State) onAppend(ev *Event, acts []Action) []Action {
 	if n := len(ev.Runs); n > 0 && ev.Last > last {
 		last, lastTerm = ev.Last, ev.Runs[n-1].Term
 	}
-	if s.installing {
+	if s.installing || s.hollow {
 		return s.ack(true, acts)
 	}
 	if ev.Prev.Seq > s.head.Seq {
@@ -103,7 +103,7 @@ func (s *State) aim(ev *Event) {
 
 // regain makes the replica a voter once its journal has the target.
 func (s *State) regain(acts []Action) []Action {
-	if s.voter || s.installing || s.target.Term == 0 || s.target.Term != s.term {
+	if s.voter || s.installing || s.hollow || s.target.Term == 0 || s.target.Term != s.term {
 		return acts
 	}
 	if s.stored < s.target.Seq || !s.Contains(s.target) {
@@ -112,10 +112,17 @@ func (s *State) regain(acts []Action) []Action {
 	return s.setVoter(true, acts)
 }
 
+// nowhere is the head that a log with holes tells a primary: a record that nobody has, so that a snapshot follows.
+var nowhere = Position{Term: 0, Seq: 1}
+
 // ack tells the primary where the log ends and what of it the journal has.
 func (s *State) ack(rejected bool, acts []Action) []Action {
+	head := s.head
+	if s.hollow {
+		head = nowhere
+	}
 	return append(acts, Action{
-		Kind: Ack, To: s.leader, Term: s.term, Head: s.head, Stored: s.stored, Rejected: rejected,
+		Kind: Ack, To: s.leader, Term: s.term, Head: head, Stored: s.stored, Rejected: rejected,
 		Installing: s.installing, Voter: s.voter, Round: s.roundSeen, Incarnation: s.nonce,
 	})
 }
@@ -143,7 +150,7 @@ func (s *State) onOffer(ev *Event, acts []Action) []Action {
 	s.follow(ev.Term, ev.From)
 	// A snapshot from before the term's first record could lack what was acknowledged in older terms, one behind the
 	// head what was acknowledged in this one.
-	if s.installing || ev.At.Term != ev.Term || s.Contains(ev.At) {
+	if s.installing || ev.At.Term != ev.Term || s.Contains(ev.At) && !s.hollow {
 		return s.ack(true, acts)
 	}
 	s.installing, s.wasVoter, s.fresh.whole = true, s.voter, unreadable
@@ -157,7 +164,7 @@ func (s *State) onInstalled(ev *Event, acts []Action) []Action {
 	if !s.installing {
 		return acts
 	}
-	s.installing, s.voter = false, s.wasVoter
+	s.installing, s.hollow, s.voter = false, false, s.wasVoter
 	s.head, s.stored, s.fresh.whole = ev.At, ev.At.Seq, ev.At.Seq
 	s.setStarts(ev.Starts)
 	if s.role != Follower {
@@ -188,6 +195,7 @@ func (s *State) onAborted(acts []Action) []Action {
 		return acts
 	}
 	s.installing, s.target = false, Position{}
+	s.hollow = !s.rules.TailMendsHoles // the content is neither the old one nor the new one
 	s.nonce += 0x9e3779b97f4a7c15
 	acts = append(acts, Action{Kind: VoterChanged, Voter: false})
 	if s.role == Follower {

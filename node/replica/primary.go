@@ -37,6 +37,7 @@ type peer struct {
 // effects: once that is committed, so is everything before it.
 func (s *State) lead(acts []Action) []Action {
 	s.role, s.term, s.leader, s.serving = Primary, s.cfg.Term, s.self, false
+	s.hollow = false // it was chosen for what is left
 	acts = s.setVoter(true, acts)
 	s.members(false)
 	s.noop = s.head.Seq + 1

@@ -28,6 +28,8 @@ type Rules struct {
 	LeadAfterRestart   bool // a primary goes on in its term after a restart
 	TellUnconfirmed    bool // a primary tells how new its content is without asking whether it still is one
 	FreshUnapplied     bool // a replica takes what it is told for what it shows, whatever it has applied
+	TailMendsHoles     bool // a replica whose log has holes is fed from where it ends
+	FollowUnpromised   bool // a replica that may have lost promises takes part at once
 }
 
 // State is one group's replica. It is not safe for concurrent use: the driver holds the group's lock.
@@ -53,6 +55,8 @@ type State struct {
 	voter      bool
 	installing bool
 	wasVoter   bool     // voter before the snapshot being installed
+	hollow     bool     // the content has holes: see Restored.Holes
+	mute       bool     // promises may be lost: see Restored.PromisesLost
 	target     Position // with it the log is whole again; Term 0: not known yet
 	diverged   uint64   // term for which Diverged was reported
 	fresh      freshness
@@ -75,7 +79,7 @@ type State struct {
 func New(self string, r Restored) *State {
 	s := &State{
 		self: self, promised: r.Promised, nonce: r.Incarnation, head: r.Head, stored: r.Head.Seq,
-		voter: r.Voter, window: r.Window, floor: 1,
+		voter: r.Voter && !r.Holes, hollow: r.Holes, mute: r.PromisesLost, window: r.Window, floor: 1,
 		starts: make([]TermStart, 0, MaxStarts+1),
 	}
 	if s.window == 0 {
@@ -87,7 +91,11 @@ func New(self string, r Restored) *State {
 }
 
 // Break switches rules off; see Rules.
-func (s *State) Break(r Rules) { s.rules = r }
+func (s *State) Break(r Rules) {
+	s.rules = r
+	s.hollow = s.hollow && !r.TailMendsHoles
+	s.mute = s.mute && !r.FollowUnpromised
+}
 
 // setStarts takes over the term starts of a log that ends at head.
 func (s *State) setStarts(starts []TermStart) {
@@ -143,6 +151,9 @@ func (s *State) Promised() uint64 { return s.promised }
 
 // Voter says that nothing this replica ever acknowledged is missing.
 func (s *State) Voter() bool { return s.voter }
+
+// Hollow says that records are missing in the middle of the log, so that the content is not that of Head.
+func (s *State) Hollow() bool { return s.hollow }
 
 // Installing says that a snapshot is replacing the content.
 func (s *State) Installing() bool { return s.installing }

@@ -5,6 +5,9 @@ import "slices"
 // Step is the protocol: it changes the state by one event and appends to acts what has to be done, in order. It is
 // deterministic and does not allocate unless acts must grow or the configuration changes.
 func (s *State) Step(ev *Event, acts []Action) []Action {
+	if s.mute && (ev.Kind == Append || ev.Kind == SnapshotOffered || ev.Kind == Fence) {
+		return acts
+	}
 	switch ev.Kind {
 	case Propose:
 		return s.propose(max(ev.Count, 1), acts)
@@ -93,7 +96,7 @@ func (s *State) onConfigure(cfg *Config, acts []Action) []Action {
 		return acts
 	}
 	sameNext := slices.Equal(s.cfg.Next, cfg.Next)
-	s.cfg, s.configured = *cfg, true
+	s.cfg, s.configured, s.mute = *cfg, true, false
 	if cfg.Term > s.promised {
 		acts = s.promise(cfg.Term, acts)
 		if cfg.Primary == "" {

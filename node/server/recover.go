@@ -14,6 +14,7 @@ import (
 // restored is what the data directory held.
 type restored struct {
 	incarnation uint64
+	forgetful   bool // promises of an earlier process may be lost; see replica.Restored.PromisesLost
 	keys        int
 	groups      [ring.Groups]replica.Restored
 }
@@ -26,6 +27,10 @@ func (s *Server) recover() (*restored, error) {
 		r.groups[i].Incarnation = r.incarnation
 	}
 	if !s.cfg.Persistence.Enabled {
+		r.forgetful = true
+		for i := range r.groups {
+			r.groups[i].PromisesLost = true
+		}
 		return r, nil
 	}
 	policy, err := journal.ParsePolicy(s.cfg.Persistence.Fsync)
@@ -53,14 +58,10 @@ func (s *Server) recover() (*restored, error) {
 		return nil, fmt.Errorf("recover from %s: %w", s.cfg.Persistence.DataDir, err)
 	}
 	promises := j.Promises()
+	replica.Judge(&r.groups, &found, &promises)
+	r.forgetful = r.groups[0].PromisesLost
 	for i := range r.groups {
-		g := &r.groups[i]
-		g.Voter = found.Voter
-		g.Promised = max(promises[i], g.Head.Term)
 		r.keys += s.db.Shard(i).Len()
-	}
-	for _, id := range found.Damaged {
-		r.groups[id].Voter = false
 	}
 	if found.Records > 0 {
 		s.log.Info("recovered", "records", found.Records, "bytes", found.Bytes, "keys", r.keys, "took", time.Since(began).Round(time.Millisecond),
@@ -70,31 +71,15 @@ func (s *Server) recover() (*restored, error) {
 }
 
 func (s *Server) replay(r *restored, rec journal.Record) error {
-	g := &r.groups[rec.Group]
 	switch rec.Kind {
 	case journal.SyncBegin:
 		s.db.Shard(int(rec.Group)).Flush()
-		g.Head, g.Starts = replica.Position{}, nil
-		return nil
 	case journal.Effects:
 		if err := command.Apply(s.db.Shard(int(rec.Group)), rec.Data); err != nil {
 			return err
 		}
-		if rec.Seq == 0 {
-			return nil // content of a resync; its end has the position
-		}
 	}
-	if rec.Term == 0 && rec.Seq == 0 {
-		g.Head, g.Starts = replica.Position{}, nil
-		return nil
-	}
-	g.Head = replica.Position{Term: rec.Term, Seq: rec.Seq}
-	if n := len(g.Starts); n == 0 || g.Starts[n-1].Term != rec.Term {
-		g.Starts = append(g.Starts, replica.TermStart{Term: rec.Term, FirstSeq: rec.Seq})
-		if len(g.Starts) > replica.MaxStarts {
-			g.Starts = g.Starts[1:]
-		}
-	}
+	r.groups[rec.Group].Replay(&rec)
 	return nil
 }
 
@@ -141,6 +126,9 @@ func (s *Server) cutGroup(group int, emit func([]byte) error) (term, seq uint64,
 	g := s.driver.Group(uint16(group))
 	g.Lock()
 	defer g.Unlock()
+	if g.Hollow() {
+		return 0, 0, fmt.Errorf("group %d is damaged and has not been fetched from its primary yet", group)
+	}
 	s.cache.Snapshot(uint16(group), func(cmds []byte) {
 		if err == nil && len(cmds) > 0 {
 			err = emit(cmds)

@@ -169,7 +169,7 @@ func (s *Server) awaitHead(ctx context.Context, f topology.FenceRequest) {
 	}
 }
 
-// caughtUp is the lag in records below which a follower counts as following closely.
+// caughtUp is the lag in records below which a follower that may vote counts as following closely.
 const caughtUp = 256
 
 func (s *Server) status(payload []byte) ([]byte, error) {
@@ -189,7 +189,7 @@ func (s *Server) status(payload []byte) ([]byte, error) {
 		}
 		for _, p := range st.Peers {
 			g.Peers = append(g.Peers, topology.PeerStatus{
-				ID: p.Name, Lag: p.Lag, CaughtUp: p.Up && !p.Snapshot && p.Lag < caughtUp,
+				ID: p.Name, Lag: p.Lag, CaughtUp: p.Up && p.Voter && !p.Snapshot && p.Lag < caughtUp,
 			})
 		}
 		a.Groups = append(a.Groups, g)
@@ -229,7 +229,10 @@ func (s *Server) topologyChanged(st *topology.State) {
 			Holds: g.Holds(s.id()),
 		})
 	}
-	s.driver.Configure(list)
+	// What knows this process was committed after it started: every promise that it may have forgotten is older.
+	if !s.restored.forgetful || st.Members[s.id()].Run == run {
+		s.driver.Configure(list)
+	}
 	addr := map[string]string{}
 	for id, m := range st.Members {
 		addr[id] = m.RESPAddr

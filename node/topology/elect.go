@@ -31,12 +31,23 @@ func (r *reign) elect(list []election) {
 
 // open commits the new terms. Groups whose configuration moved on meanwhile drop out.
 func (r *reign) open(list []election) []*ballot {
-	st := r.t.State()
-	var changes []groupChange
-	pending := map[uint16]*ballot{}
+	ballots, changes := openings(r.t.State(), list)
+	if len(changes) == 0 {
+		return ballots
+	}
+	res, err := r.t.commit(&command{Groups: changes})
+	if err != nil {
+		r.log.Warn("election not begun", "groups", len(changes), "error", err)
+		return nil
+	}
+	return opened(ballots, res)
+}
+
+// openings makes the ballots of list, and the changes that open their terms where another controller has not done that.
+func openings(st *State, list []election) (ballots []*ballot, changes []groupChange) {
 	for _, e := range list {
 		b := &ballot{election: e, conf: st.Groups[e.group], answers: map[string]answer{}}
-		pending[e.group] = b
+		ballots = append(ballots, b)
 		if b.conf.Primary != "" {
 			b.old = b.conf.Primary
 			set := b.conf
@@ -44,24 +55,19 @@ func (r *reign) open(list []election) []*ballot {
 			changes = append(changes, groupChange{e.group, b.conf.Epoch, set})
 		}
 	}
-	if len(changes) > 0 {
-		res, err := r.t.commit(&command{Groups: changes})
-		if err != nil {
-			r.log.Warn("election not begun", "groups", len(changes), "error", err)
-			return nil
+	return ballots, changes
+}
+
+// opened keeps the ballots whose terms are open.
+func opened(ballots []*ballot, res applied) (out []*ballot) {
+	for _, b := range ballots {
+		if slices.Contains(res.rejected, b.group) {
+			continue
 		}
-		for _, g := range res.rejected {
-			delete(pending, g)
+		if b.conf.Primary != "" {
+			b.conf = res.state.Groups[b.group]
 		}
-		for _, ch := range changes {
-			if b := pending[ch.Group]; b != nil {
-				b.conf = res.state.Groups[ch.Group]
-			}
-		}
-	}
-	var out []*ballot
-	for _, e := range list {
-		if b := pending[e.group]; b != nil && b.conf.Primary == "" {
+		if b.conf.Primary == "" {
 			out = append(out, b)
 		}
 	}
@@ -70,22 +76,30 @@ func (r *reign) open(list []election) []*ballot {
 
 // fence collects the promises: of primaries that hand over first, so that everybody else can wait for their head.
 func (r *reign) fence(ballots []*ballot) {
+	if first := firstCalls(ballots); len(first) > 0 {
+		r.callAll(first, ballots, false)
+	}
+	r.callAll(otherCalls(ballots), ballots, true)
+}
+
+// firstCalls asks the primaries that hand over.
+func firstCalls(ballots []*ballot) map[string]*FenceCall {
 	first := map[string]*FenceCall{}
 	for _, b := range ballots {
 		if b.handover && b.old != "" {
-			r.ask(first, b.old, b, Position{})
+			ask(first, b.old, b, Position{})
 		}
 	}
-	if len(first) > 0 {
-		r.callAll(first, ballots, false)
-		for _, b := range ballots {
-			if a, ok := b.answers[b.old]; ok && a.OK {
-				b.head = a.head()
-			}
-		}
-	}
+	return first
+}
+
+// otherCalls asks everybody who has not answered, and heirs to wait for what the old primary has.
+func otherCalls(ballots []*ballot) map[string]*FenceCall {
 	rest := map[string]*FenceCall{}
 	for _, b := range ballots {
+		if a, ok := b.answers[b.old]; ok && a.OK && b.handover {
+			b.head = a.head()
+		}
 		for _, id := range replicasOf(&b.conf) {
 			if _, answered := b.answers[id]; answered {
 				continue
@@ -94,10 +108,21 @@ func (r *reign) fence(ballots []*ballot) {
 			if id == b.prefer {
 				wait = b.head
 			}
-			r.ask(rest, id, b, wait)
+			ask(rest, id, b, wait)
 		}
 	}
-	r.callAll(rest, ballots, true)
+	return rest
+}
+
+// take notes a node's answers.
+func take(ballots []*ballot, node string, ans *FenceAnswer) {
+	for _, g := range ans.Groups {
+		for _, b := range ballots {
+			if b.group == g.Group {
+				b.answers[node] = answer{g, ans.Run}
+			}
+		}
+	}
 }
 
 // replicasOf lists Replicas and Next without repeating.
@@ -111,7 +136,7 @@ func replicasOf(g *Group) []string {
 	return out
 }
 
-func (r *reign) ask(calls map[string]*FenceCall, node string, b *ballot, wait Position) {
+func ask(calls map[string]*FenceCall, node string, b *ballot, wait Position) {
 	c := calls[node]
 	if c == nil {
 		c = &FenceCall{}
@@ -149,10 +174,6 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 			results <- res
 		})
 	}
-	byGroup := map[uint16]*ballot{}
-	for _, b := range ballots {
-		byGroup[b.group] = b
-	}
 	var enough <-chan time.Time
 	for live > 0 {
 		select {
@@ -167,11 +188,7 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 			if r.t.State().Members[res.node].Run != res.ans.Run {
 				continue // it has not been greeted since its start: what its directory is worth is not known yet
 			}
-			for _, g := range res.ans.Groups {
-				if b := byGroup[g.Group]; b != nil {
-					b.answers[res.node] = answer{g, res.ans.Run}
-				}
-			}
+			take(ballots, res.node, &res.ans)
 			if grace && enough == nil && decided(ballots) {
 				enough = time.After(r.t.o.Timing.FenceGrace)
 			}
@@ -194,10 +211,24 @@ func decided(ballots []*ballot) bool {
 
 // close commits the primaries that can be chosen. The other elections stay open; plan comes back to them.
 func (r *reign) close(ballots []*ballot) {
-	members := r.t.State().Members
+	changes, losses := closings(r.t.State().Members, ballots)
+	if len(changes) == 0 {
+		return
+	}
+	if _, err := r.t.commit(&command{Groups: changes}); err != nil {
+		r.log.Warn("election not committed", "groups", len(changes), "error", err)
+		return
+	}
+	if losses > 0 {
+		r.log.Warn("possible loss: every replica answered, but too few can vouch for their log, as after a power failure; the longest logs were taken",
+			"groups", losses)
+	}
+	r.log.Info("primaries elected", "groups", len(changes), "of", len(ballots), "reason", ballots[0].reason)
+}
+
+// closings chooses from the answers. It tells in how many groups records may be lost by that.
+func closings(members map[string]Member, ballots []*ballot) (changes []groupChange, losses int) {
 	avoid := func(id string) bool { m := members[id]; return m.leaving() || m.Status != Up }
-	var changes []groupChange
-	losses := 0
 	for _, b := range ballots {
 		v := choose(&b.conf, b.answers, chooser{old: b.old, prefer: b.prefer, avoid: avoid})
 		set := b.conf
@@ -215,18 +246,7 @@ func (r *reign) close(ballots []*ballot) {
 		}
 		changes = append(changes, groupChange{b.group, b.conf.Epoch, set})
 	}
-	if len(changes) == 0 {
-		return
-	}
-	if _, err := r.t.commit(&command{Groups: changes}); err != nil {
-		r.log.Warn("election not committed", "groups", len(changes), "error", err)
-		return
-	}
-	if losses > 0 {
-		r.log.Warn("possible loss: every replica answered, but too few can vouch for their log, as after a power failure; the longest logs were taken",
-			"groups", losses)
-	}
-	r.log.Info("primaries elected", "groups", len(changes), "of", len(ballots), "reason", ballots[0].reason)
+	return changes, losses
 }
 
 // done releases the groups and sets when they may be tried again.
@@ -234,19 +254,23 @@ func (r *reign) done(list []election) {
 	st := r.t.State()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
+	r.held(st, list, time.Now())
+	r.t.kick()
+}
+
+// held takes over how the elections went.
+func (c *Controller) held(st *State, list []election, now time.Time) {
 	for _, e := range list {
-		gv := &r.groups[e.group]
+		gv := &c.groups[e.group]
 		gv.busy = false
 		switch p := st.Groups[e.group].Primary; {
 		case p == "":
 			gv.tries = min(gv.tries+1, 6)
-			gv.retry = now.Add(r.t.o.Timing.Tick << gv.tries / 2)
+			gv.retry = now.Add(c.timing.Tick << gv.tries / 2)
 		case e.handover && p != e.prefer:
-			gv.retry = now.Add(10 * r.t.o.Timing.Tick)
+			gv.retry = now.Add(10 * c.timing.Tick)
 		case e.reason == "not serving":
 			gv.tries = min(gv.tries+1, 6)
 		}
 	}
-	r.t.kick()
 }

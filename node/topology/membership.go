@@ -161,12 +161,7 @@ func (r *reign) hello(id string) bool {
 		}
 	}
 	err := r.t.updateMembers(func(st *State) []Member {
-		m := ans.Member
-		m.Status, m.Leaving = Up, ""
-		if old, ok := st.Members[id]; ok && old.Status != Removed {
-			m.Status, m.Leaving = old.Status, old.Leaving
-		}
-		return []Member{m}
+		return []Member{welcomed(st, ans.Member)}
 	})
 	if err != nil {
 		r.log.Warn("member not committed", "peer", id, "error", err)
@@ -277,16 +272,9 @@ func (t *Topology) needing(st *State, id string) (n int) {
 
 func (t *Topology) drainStep(id string) (nodeAnswer, error) {
 	last := false
-	err := t.updateMembers(func(st *State) []Member {
-		m, others := st.Members[id], 0
-		for _, o := range st.Members {
-			others += boolInt(o.ID != id && o.Status == Up)
-		}
-		if last = others == 0; last || m.Status != Up {
-			return nil
-		}
-		m.Status = Draining
-		return []Member{m}
+	err := t.updateMembers(func(st *State) (change []Member) {
+		change, last = drained(st, id)
+		return change
 	})
 	if err != nil {
 		return nodeAnswer{}, err
@@ -298,14 +286,7 @@ func (t *Topology) drainStep(id string) (nodeAnswer, error) {
 }
 
 func (t *Topology) handoverStep(id string) (nodeAnswer, error) {
-	err := t.updateMembers(func(st *State) []Member {
-		m := st.Members[id]
-		if m.leaving() {
-			return nil
-		}
-		m.Leaving = m.Run
-		return []Member{m}
-	})
+	err := t.updateMembers(func(st *State) []Member { return leaving(st, id) })
 	if err != nil {
 		return nodeAnswer{}, err
 	}

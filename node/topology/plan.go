@@ -112,6 +112,9 @@ func (a *actions) assign(st *State, v *view) {
 		return
 	}
 	for i, p := range v.target {
+		if v.groups[i].busy {
+			continue
+		}
 		a.changes = append(a.changes, groupChange{
 			Group: uint16(i), Expect: st.Groups[i].Epoch, Set: Group{Term: 1, Replicas: p.Replicas},
 		})

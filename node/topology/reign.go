@@ -20,26 +20,15 @@ type reign struct {
 	cancel context.CancelFunc
 	log    *slog.Logger
 
-	mu        sync.Mutex
-	ready     bool      // everything committed before is applied
-	stepped   time.Time // when step last looked
-	busy      bool      // something is moving, or waits for its time
-	groups    [ring.Groups]groupView
-	epoch     uint64 // the state's epoch that groups[].changed reflects
-	down      map[string]bool
-	since     map[string]time.Time
-	status    map[string]nodeStatus
-	polls     map[string]*errand
-	hellos    map[string]*errand
-	warned    map[string]string // node: what was last said about it
-	server    bool              // a Raft configuration change is under way
-	transfer  time.Time         // when leadership was last offered
-	mark      epochMark         // renewed each second
-	settled   uint64            // the epoch of the mark before: everybody should have it
-	target    []ring.Placement
-	targetKey string    // what target was computed for
-	wantKey   string    // what it should be computed for
-	wantSince time.Time // since when
+	mu          sync.Mutex
+	*Controller           // what it has seen and decides
+	ready       bool      // everything committed before is applied
+	stepped     time.Time // when step last looked
+	polls       map[string]*errand
+	hellos      map[string]*errand
+	warned      map[string]string // node: what was last said about it
+	server      bool              // a Raft configuration change is under way
+	transfer    time.Time         // when leadership was last offered
 }
 
 // epochMark says which epoch was the newest at some time.
@@ -57,7 +46,7 @@ type errand struct {
 
 func newReign(t *Topology) *reign {
 	r := &reign{
-		t: t, log: t.log, down: map[string]bool{}, since: map[string]time.Time{}, status: map[string]nodeStatus{},
+		t: t, log: t.log, Controller: newController(&t.o),
 		polls: map[string]*errand{}, hellos: map[string]*errand{}, warned: map[string]string{},
 	}
 	r.ctx, r.cancel = context.WithCancel(t.ctx)
@@ -111,14 +100,11 @@ func (r *reign) step() {
 	if !ok {
 		return
 	}
-	r.observe(st, now)
+	r.observe(st, now, r.t.down)
 	r.greet(st, now)
 	r.poll(st, now)
 	r.retarget(st, servers, now)
-	r.execute(plan(st, &view{
-		self: r.t.o.NodeID, now: now, expect: r.t.o.BootstrapExpect, timing: r.t.o.Timing,
-		down: r.down, since: r.since, status: r.status, settled: r.settled, groups: &r.groups, target: r.target, servers: servers,
-	}))
+	r.execute(r.plan(st, servers, now))
 }
 
 // found gives a new cluster its identity and its first member.
@@ -147,40 +133,40 @@ func (r *reign) serverDone() {
 }
 
 // observe notes what changed since the last step.
-func (r *reign) observe(st *State, now time.Time) {
+func (c *Controller) observe(st *State, now time.Time, isDown func(string) bool) {
 	for id, m := range st.Members {
 		if m.Status == Removed {
-			delete(r.down, id)
-			delete(r.since, id)
-			delete(r.status, id)
+			delete(c.down, id)
+			delete(c.since, id)
+			delete(c.status, id)
 			continue
 		}
-		down := r.t.down(id)
-		if was, known := r.down[id]; !known || was != down {
-			r.down[id], r.since[id] = down, now
+		down := isDown(id)
+		if was, known := c.down[id]; !known || was != down {
+			c.down[id], c.since[id] = down, now
 			switch {
 			case down:
-				r.log.Warn("a node is down", "peer", id)
-				delete(r.status, id)
+				c.log.Warn("a node is down", "peer", id)
+				delete(c.status, id)
 			case known:
-				r.log.Info("a node is back", "peer", id)
+				c.log.Info("a node is back", "peer", id)
 			}
 		}
 	}
 	for i := range st.Groups {
-		if g := &st.Groups[i]; g.Epoch > r.epoch || r.groups[i].changed.IsZero() {
-			r.groups[i].changed, r.groups[i].notServing = now, time.Time{}
+		if g := &st.Groups[i]; g.Epoch > c.epoch || c.groups[i].changed.IsZero() {
+			c.groups[i].changed, c.groups[i].notServing = now, time.Time{}
 		}
 	}
-	r.epoch = st.Epoch
-	if now.Sub(r.mark.at) >= time.Second {
-		r.settled, r.mark = r.mark.epoch, epochMark{st.Epoch, now}
+	c.epoch = st.Epoch
+	if now.Sub(c.mark.at) >= time.Second {
+		c.settled, c.mark = c.mark.epoch, epochMark{st.Epoch, now}
 	}
 }
 
 // retarget recomputes where everything belongs once membership has been unchanged for a while. Until it changes again
 // the target stays, however far the moves are.
-func (r *reign) retarget(st *State, servers map[string]server, now time.Time) {
+func (c *Controller) retarget(st *State, servers map[string]server, now time.Time) {
 	key, members := fmt.Sprint(st.RF), []ring.Member(nil)
 	for _, id := range sortedIDs(st.Members) {
 		m := st.Members[id]
@@ -190,14 +176,14 @@ func (r *reign) retarget(st *State, servers map[string]server, now time.Time) {
 		key += fmt.Sprintf(" %q %q %s", id, m.Zone, m.Status)
 		members = append(members, ring.Member{ID: id, Zone: m.Zone, Draining: m.Status != Up})
 	}
-	if key == r.targetKey {
-		r.wantKey = key
+	if key == c.targetKey {
+		c.wantKey = key
 		return
 	}
-	if key != r.wantKey {
-		r.wantKey, r.wantSince = key, now
+	if key != c.wantKey {
+		c.wantKey, c.wantSince = key, now
 	}
-	if st.Groups[0].Term != 0 && now.Sub(r.wantSince) < r.t.o.Timing.Rebalance {
+	if st.Groups[0].Term != 0 && now.Sub(c.wantSince) < c.timing.Rebalance {
 		return
 	}
 	prev := make([]ring.Placement, ring.Groups)
@@ -208,9 +194,9 @@ func (r *reign) retarget(st *State, servers map[string]server, now time.Time) {
 			prev[i].Replicas = g.Next
 		}
 	}
-	r.target, r.targetKey = ring.Assign(prev, members, st.RF), key
-	if n := idle(r.target, members); n > 0 {
-		r.log.Warn("more nodes than the placement has use for: some hold no data and only pass commands on",
+	c.target, c.targetKey = ring.Assign(prev, members, st.RF), key
+	if n := idle(c.target, members); n > 0 {
+		c.log.Warn("more nodes than the placement has use for: some hold no data and only pass commands on",
 			"nodes", len(members), "without_data", n, "groups", ring.Groups, "replicas", st.RF)
 	}
 }
@@ -254,16 +240,23 @@ func (r *reign) due(m map[string]*errand, node string, now time.Time, pace time.
 	})
 }
 
-// poll asks the members how their primaries are: those that something waits for at the pace of Tick, the others at that of Poll.
-func (r *reign) poll(st *State, now time.Time) {
-	lists := map[string][]uint16{}
+// questions lists what is to be asked of each primary and whose answers something waits for, and notes whether anything is
+// moving.
+func (c *Controller) questions(st *State) (lists map[string][]uint16, hot map[string]bool) {
+	lists = map[string][]uint16{}
 	for i := range st.Groups {
 		if g := &st.Groups[i]; g.Primary != "" {
 			lists[g.Primary] = append(lists[g.Primary], uint16(i))
 		}
 	}
-	hot, moving := awaited(st, &r.groups)
-	r.busy = moving
+	hot, moving := awaited(st, &c.groups)
+	c.busy = moving
+	return lists, hot
+}
+
+// poll asks the members how their primaries are: those that something waits for at the pace of Tick, the others at that of Poll.
+func (r *reign) poll(st *State, now time.Time) {
+	lists, hot := r.questions(st)
 	slow := max(r.t.o.Timing.Poll, time.Duration(len(st.Members))*pollSpacing)
 	for id, m := range st.Members {
 		if m.Status == Removed || r.down[id] {
@@ -310,11 +303,19 @@ func awaited(st *State, groups *[ring.Groups]groupView) (hot map[string]bool, mo
 }
 
 func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
-	ns := nodeStatus{asked: asked, run: ans.Run, epoch: ans.Epoch, digest: ans.Digest}
 	st := r.t.State()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old := r.status[node]
+	if r.learn(st, node, asked, ans) {
+		r.t.kick()
+	}
+}
+
+// learn takes over a node's answer to MethodStatus, which was asked for at the given time. It tells whether there is
+// anything new in it.
+func (c *Controller) learn(st *State, node string, asked time.Time, ans *StatusAnswer) bool {
+	ns := nodeStatus{asked: asked, run: ans.Run, epoch: ans.Epoch, digest: ans.Digest}
+	old := c.status[node]
 	same := ans.Digest != 0 && ans.Digest == old.digest
 	if ns.groups = old.groups; !same {
 		ns.groups = make(map[uint16]GroupStatus, len(ans.Groups))
@@ -325,10 +326,10 @@ func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
 			ns.digest = 0 // it left out what has been forgotten here meanwhile: ask for all of it
 		}
 	}
-	r.status[node] = ns
+	c.status[node] = ns
 	for i := range st.Groups {
-		g, gv := &st.Groups[i], &r.groups[i]
-		if g.Primary != node || !asked.After(gv.changed) || g.Epoch > r.epoch {
+		g, gv := &st.Groups[i], &c.groups[i]
+		if g.Primary != node || !asked.After(gv.changed) || g.Epoch > c.epoch {
 			continue
 		}
 		gs, ok := ns.groups[uint16(i)]
@@ -339,9 +340,7 @@ func (r *reign) ingest(node string, asked time.Time, ans *StatusAnswer) {
 			gv.notServing = asked
 		}
 	}
-	if !same || old.run != ns.run {
-		r.t.kick()
-	}
+	return !same || old.run != ns.run
 }
 
 // call makes one bounded call; this node answers its own Prefix calls without the network.
@@ -401,13 +400,10 @@ func (r *reign) change(changes []groupChange) {
 
 // retire takes drained members out.
 func (r *reign) retire(ids []string) {
-	err := r.t.updateMembers(func(st *State) (out []Member) {
-		for _, id := range ids {
-			if m := st.Members[id]; m.Status == Draining && holdings(st, id) == 0 {
-				m.Status = Removed
-				r.log.Info("node drained and removed", "peer", id)
-				out = append(out, m)
-			}
+	err := r.t.updateMembers(func(st *State) []Member {
+		out := retired(st, ids)
+		for _, m := range out {
+			r.log.Info("node drained and removed", "peer", m.ID)
 		}
 		return out
 	})

@@ -116,7 +116,11 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	tm := &o.Timing
+	o.Timing.complete()
+	return nil
+}
+
+func (tm *Timing) complete() {
 	tm.Heartbeat = cmp.Or(tm.Heartbeat, 500*time.Millisecond)
 	tm.LeaderLease = min(cmp.Or(tm.LeaderLease, tm.Heartbeat/2), tm.Heartbeat)
 	tm.Commit = cmp.Or(tm.Commit, 150*time.Millisecond)
@@ -130,7 +134,6 @@ func (o *Options) complete() error {
 	tm.VoterDelay = cmp.Or(tm.VoterDelay, 2*time.Second)
 	tm.AbortAfter = cmp.Or(tm.AbortAfter, 5*time.Second)
 	tm.MaxMoves = cmp.Or(tm.MaxMoves, 16)
-	return nil
 }
 
 func randomID() string {

@@ -387,6 +387,21 @@ func (m *Mem) WriteFile(name string, data []byte) {
 	m.entries[name], m.durable[name] = n, n
 }
 
+// Flip inverts the bits of mask in the byte at off, on the disk and for whoever has the file open: how tests let bits rot.
+// It tells whether there is such a byte.
+func (m *Mem) Flip(name string, off int64, mask byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.entries[path.Clean(name)]
+	if n == nil || off < 0 || off >= int64(len(n.durable)) || off >= int64(len(n.data)) {
+		return false
+	}
+	n.durable, n.data = slices.Clone(n.durable), slices.Clone(n.data)
+	n.durable[off] ^= mask
+	n.data[off] ^= mask
+	return true
+}
+
 // Files returns every name in order.
 func (m *Mem) Files() []string {
 	m.mu.Lock()

@@ -1,0 +1,98 @@
+package sim
+
+import (
+	"cmp"
+	"strings"
+	"testing"
+	"time"
+
+	"hypercache/node/replica"
+)
+
+// knockout is a rule that can be switched off, with faults among which its absence soon shows.
+type knockout struct {
+	name string
+	opts Options
+	mix  string // names of faults; none: all
+	// rare rules have not been found to be needed here in the time of an everyday run: they are looked for with -rare.
+	rare bool
+}
+
+var knockouts = []knockout{
+	{name: "quorum-of-one", opts: Options{Rules: replica.Rules{QuorumOfOne: true}}, mix: "kill isolate powerLoss"},
+	{name: "no-term-check", opts: Options{Rules: replica.Rules{NoTermCheck: true}}, mix: "isolate pauseLeader oneWay"},
+	{name: "ack-before-journal", opts: Options{Rules: replica.Rules{AckBeforeJournal: true}}, mix: "killMidWrite slowDisk killMany isolate"},
+	{name: "commit-old-term", opts: Options{Rules: replica.Rules{CommitOldTerm: true}}, mix: "leapfrog slowDisk", rare: true},
+	{name: "voter-with-short-log", opts: Options{Rules: replica.Rules{VoterWithShortLog: true}}, mix: "shortLog powerLoss wipe isolate"},
+	{name: "no-joint-majority", opts: Options{Rules: replica.Rules{NoJointMajority: true}}, mix: "drain join isolate kill partition"},
+	{name: "serve-before-noop", opts: Options{Rules: replica.Rules{ServeBeforeNoop: true}}, mix: "kill isolate slowDisk leapfrog", rare: true},
+	{name: "non-contiguous", opts: Options{Rules: replica.Rules{NonContiguous: true}}, mix: "kill breakStream isolate restart"},
+	{name: "lead-after-restart", opts: Options{Rules: replica.Rules{LeadAfterRestart: true}}, mix: "forgotten kill restart leader"},
+	{name: "tail-mends-holes", opts: Options{Rules: replica.Rules{TailMendsHoles: true}}, mix: "rot kill restart"},
+	{name: "follow-unpromised", opts: Options{Rules: replica.Rules{FollowUnpromised: true}}, mix: "forgotten"},
+	{name: "vote-after-power-loss", opts: Options{VoteAfterPowerLoss: true}, mix: "shortLog powerLoss isolate"},
+	{name: "forget-promises", opts: Options{ForgetPromises: true}, mix: "forgotten"},
+	{name: "ack-unwritten", opts: Options{AckUnwritten: true}, mix: "kill killMany shortLog"},
+	{name: "trust-checksums", opts: Options{TrustChecksums: true}, mix: "rot kill"},
+	{name: "wiped-votes", opts: Options{WipedVotes: true}, mix: "wipe shortLog kill"},
+	{name: "elect-minority", opts: Options{ElectMinority: true}, mix: "isolate partition shortLog"},
+	{name: "swap-at-once", opts: Options{SwapAtOnce: true}, mix: "swap isolate kill partition"},
+	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "join drain kill powerLoss", rare: true},
+	{name: "clock-stops", opts: Options{ClockStops: true}, mix: "pauseLeader"},
+}
+
+// options are those that look for the rule.
+func (k knockout) options() Options {
+	o := k.opts
+	o.Mix, o.Small, o.ClientsOnly = strings.Fields(cmp.Or(*mixFlag, k.mix)), true, *clientsFlag
+	return o
+}
+
+// clean are the same without the rule's absence.
+func (k knockout) clean() Options {
+	o := k.options()
+	clean := Options{Mix: o.Mix, Small: true, ClientsOnly: o.ClientsOnly, NoLoss: o.NoLoss, Spacious: o.spacious()}
+	return clean
+}
+
+// knockoutBound is how many seeds may pass until the absence of a rule is noticed, with -rare many more.
+const knockoutBound, rareBound = 150, 20000
+
+// TestKnockouts switches one rule off at a time. The seed that finds it is clean without the knock-out.
+func TestKnockouts(t *testing.T) {
+	if raced {
+		t.Skip("takes too long with the race detector")
+	}
+	for _, k := range knockouts {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			bound := knockoutBound
+			if *rareFlag {
+				bound = rareBound
+			} else if k.rare {
+				t.Skip("not found in the time of an everyday run: -args -rare looks for it")
+			}
+			find(t, k, bound)
+		})
+	}
+}
+
+func find(t *testing.T, k knockout, bound int) {
+	start := time.Now()
+	for n := range uint64(bound) {
+		seed := *firstFlag + n
+		r := Run(seed, k.options())
+		if r.Violation == "" || strings.HasPrefix(r.Violation, notLive) {
+			if *limitFlag > 0 && time.Since(start) > *limitFlag {
+				t.Fatalf("not found in %d seeds and %v", n+1, *limitFlag)
+			}
+			continue
+		}
+		if clean := Run(seed, k.clean()); clean.Violation != "" {
+			t.Fatalf("seed %d fails without the knock-out too: %.300s", seed, clean.Violation)
+		}
+		t.Logf("found after %d seeds and %v, by %d: %.120s", n+1, time.Since(start).Round(time.Millisecond), seed, r.Violation)
+		return
+	}
+	t.Fatalf("not found in %d seeds", bound)
+}
