@@ -164,9 +164,6 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 				r.log.Warn("fence not answered", "peer", res.node, "error", res.err)
 				continue
 			}
-			if r.t.State().Members[res.node].Run != res.ans.Run {
-				continue // it has not been greeted since its start: what its directory is worth is not known yet
-			}
 			for _, g := range res.ans.Groups {
 				if b := byGroup[g.Group]; b != nil {
 					b.answers[res.node] = answer{g, res.ans.Run}
