@@ -5,13 +5,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"hypercache/node/config"
-	"hypercache/node/httpapi"
 )
 
 // awaitLine waits for a line in what a node logs.
@@ -130,44 +127,4 @@ func TestSeedsThatDoNotResolveAreWaitedFor(t *testing.T) {
 		t.Error("the node has founded a cluster of its own")
 	}
 	c.Nodes()[0].AwaitReady()
-}
-
-// TestAnOlderCopyOfADirectoryDoesNotVote restores a node's directory as it was before its last run, while the only other node
-// that has what was acknowledged since is away.
-func TestAnOlderCopyOfADirectoryDoesNotVote(t *testing.T) {
-	c := Start(t, 3, nil)
-	nodes := c.Nodes()
-	old := nodes[0].Fill("old", 300)
-	away, holder, restored := nodes[0], nodes[1], nodes[2]
-	restored.Stop()
-	backup := restored.Config.Persistence.DataDir + ".backup"
-	copyDir(t, backup, restored.Config.Persistence.DataDir)
-	restored.Start()
-	c.AwaitReady()
-	Await(t, func() bool { // it leads groups again once its new process is committed
-		return slices.ContainsFunc(away.Topology().Groups, func(g httpapi.Group) bool { return g.Primary == restored.ID })
-	}, func() string { return "the node that came back leads nothing" })
-	away.Stop()
-	acked := holder.Fill("since", 300) // on holder and restored
-	restored.Stop()
-	holder.Stop()
-	copyDir(t, restored.Config.Persistence.DataDir, backup)
-	seen := &Log{}
-	restored.Log, away.Log = seen, seen
-	restored.Start()
-	away.Start()
-	awaitLine(t, seen, "an older copy")
-	<-time.After(2 * time.Second) // elections that must not succeed
-	if ok, _ := away.srv.Ready(); ok {
-		t.Error("two nodes serve, and neither has all that was acknowledged")
-	}
-	holder.Start()
-	c.AwaitReady()
-	for _, n := range nodes {
-		n.Holds(old)
-		n.Holds(acked)
-	}
-	if n := seen.Count("possible loss"); n > 0 {
-		t.Errorf("%d lines about a possible loss", n)
-	}
 }

@@ -164,20 +164,6 @@ func (d *Driver[S]) Release() {
 	_ = d.EndBatch(&b)
 }
 
-// Doubt takes the vote of every group away until the replica has caught up with a primary; see the event. The caller has
-// made that durable.
-func (d *Driver[S]) Doubt() error {
-	var b Batch[S]
-	for i := range d.groups {
-		g := &d.groups[i]
-		g.Lock()
-		g.ev = Event{Kind: Doubt}
-		g.step(&b)
-		g.Unlock()
-	}
-	return d.EndBatch(&b)
-}
-
 // drop gives up the content of a group that has moved to other nodes. What was promised stays promised.
 func (g *Group[S]) drop(b *Batch[S]) {
 	if g.st.Head().Seq == 0 && g.st.Role() == None && !g.st.Hollow() {

@@ -94,9 +94,6 @@ const (
 	SnapshotInstalled
 	// SnapshotAborted: the accepted snapshot broke off; the old content is gone, the new one incomplete.
 	SnapshotAborted
-	// Doubt: what this replica was restored with turns out to be older than what it acknowledged. The caller has noted
-	// durably that it may not vote.
-	Doubt
 	// Confirm: ask a majority whether this is still the primary; see Confirmed. Call it for reads without a lease, and
 	// to renew a lease.
 	Confirm

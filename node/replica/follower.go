@@ -174,21 +174,6 @@ func (s *State) onInstalled(ev *Event, acts []Action) []Action {
 	return s.ack(false, acts)
 }
 
-// onDoubt: something that was acknowledged may be missing, which nobody knew when the replica was restored. What is under way
-// does not count it; a primary has to tell anew what it must hold to vote again.
-func (s *State) onDoubt(acts []Action) []Action {
-	if s.role == Primary {
-		return acts // it was elected since, by those who knew
-	}
-	s.wasVoter, s.target = false, Position{}
-	s.nonce += 0x9e3779b97f4a7c15
-	acts = s.setVoter(false, acts)
-	if s.role == Follower {
-		return s.ack(false, acts)
-	}
-	return acts
-}
-
 // onAborted: the log is lost, and messages of the primary that are under way do not count it.
 func (s *State) onAborted(acts []Action) []Action {
 	if !s.installing {

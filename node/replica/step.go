@@ -32,8 +32,6 @@ func (s *State) Step(ev *Event, acts []Action) []Action {
 		return s.onOffer(ev, acts)
 	case SnapshotInstalled:
 		return s.onInstalled(ev, acts)
-	case Doubt:
-		return s.onDoubt(acts)
 	case SnapshotAborted:
 		return s.onAborted(acts)
 	case Confirm:

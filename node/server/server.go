@@ -226,7 +226,7 @@ func (s *Server) openClients(loops int) error {
 func (s *Server) openCluster() error {
 	var err error
 	s.topology, err = topology.Open(topology.Options{
-		NodeID: s.id(), DataDir: s.topologyDir(), Bound: s.net.SetCluster, Doubt: s.doubt,
+		NodeID: s.id(), DataDir: s.topologyDir(), Bound: s.net.SetCluster,
 		Self: topology.Member{
 			Addr: s.advertised(s.cfg.Network.RPCPort), Zone: s.cfg.Cluster.Zone,
 			RESPAddr: s.advertised(s.cfg.Network.RESPPort), HTTPAddr: s.advertised(s.cfg.Network.HTTPPort),
@@ -263,20 +263,6 @@ func (s *Server) openCluster() error {
 	}
 	s.gossip.OnChange(s.membersChanged)
 	return nil
-}
-
-// doubt takes the vote away from every replica, durably: the data directory turned out to be an older copy.
-func (s *Server) doubt() error {
-	if s.journal != nil {
-		groups := make([]uint16, ring.Groups)
-		for i := range groups {
-			groups[i] = uint16(i)
-		}
-		if err := s.journal.Doubt(groups...); err != nil {
-			return err
-		}
-	}
-	return s.driver.Doubt()
 }
 
 func (s *Server) topologyDir() string { return filepath.Join(s.cfg.Persistence.DataDir, "topology") }

@@ -381,6 +381,9 @@ const caughtUp = 256
 // status answers the controller's question, as the server does.
 func (n *node) status(q topology.StatusCall) *topology.StatusAnswer {
 	a := &topology.StatusAnswer{Run: n.run}
+	if n.view != nil {
+		a.Epoch = n.view.Epoch
+	}
 	for _, id := range q.Groups {
 		st := n.d.Status(id)
 		g := topology.GroupStatus{

@@ -155,10 +155,6 @@ type Options struct {
 	Network Network
 	// Bound, unless nil, is told once when the node becomes part of a cluster. It must not block.
 	Bound func(cluster string)
-	// Doubt, unless nil, is called when the leader has found that this node's directory is an older copy of itself: what
-	// the node acknowledged since is missing, so it must not vote about any group before it has caught up, not after a
-	// restart either.
-	Doubt func() error
 	// BootstrapExpect is how many nodes found a new cluster together. 0 and 1: this node alone, at once. Less than 0:
 	// never found one, wait to be taken into one. It counts only on a node without Raft state.
 	BootstrapExpect int

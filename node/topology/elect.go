@@ -185,9 +185,6 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 				r.log.Warn("fence not answered", "peer", res.node, "error", res.err)
 				continue
 			}
-			if r.t.State().Members[res.node].Run != res.ans.Run {
-				continue // it has not been greeted since its start: what its directory is worth is not known yet
-			}
 			take(ballots, res.node, &res.ans)
 			if grace && enough == nil && decided(ballots) {
 				enough = time.After(r.t.o.Timing.FenceGrace)

@@ -7,16 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 )
 
 // identity is what a data directory belongs to. Its file outlives everything but the directory.
 type identity struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id,omitempty"`
-	// Runs are the incarnations that have used the directory, since the last one that is known to have been committed. A
-	// copy from before lacks the newest.
-	Runs []string `json:"runs,omitempty"`
 	// Recovery names a recovery of the topology that was begun and has not ended: the directory may hold half of it.
 	Recovery string `json:"recovery,omitempty"`
 }
@@ -88,42 +84,12 @@ func (t *Topology) bindIdentity(cluster string) (changed bool, err error) {
 	if t.identity.ClusterID != "" {
 		return false, fmt.Errorf("%w: %s, not %s", errOtherCluster, t.identity.ClusterID, cluster)
 	}
-	id := identity{NodeID: t.o.NodeID, ClusterID: cluster, Runs: []string{t.o.Self.Run}}
+	id := identity{NodeID: t.o.NodeID, ClusterID: cluster}
 	if err := id.write(t.o.DataDir); err != nil {
 		return false, err
 	}
 	t.identity = id
 	return true, nil
-}
-
-// maxRuns bounds Runs: a node that starts so often without being heard counts as an older copy.
-const maxRuns = 64
-
-// started notes a new incarnation in the directory of a node that belongs to a cluster, before anybody hears of it.
-func (id *identity) started(dir, run string) (earlier []string, err error) {
-	earlier = id.Runs
-	if id.ClusterID == "" {
-		return nil, nil
-	}
-	id.Runs = append(slices.Clone(earlier[max(0, len(earlier)-maxRuns):]), run)
-	return earlier, id.write(dir)
-}
-
-// heard forgets the incarnations before this one once it is committed.
-func (t *Topology) heard(st *State) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	run := t.o.Self.Run
-	if st.Members[t.o.NodeID].Run != run || len(t.identity.Runs) < 2 {
-		return nil
-	}
-	id := t.identity
-	id.Runs = []string{run}
-	if err := id.write(t.o.DataDir); err != nil {
-		return err
-	}
-	t.identity = id
-	return nil
 }
 
 // Check tells, before Open and before anything else of the node is touched, whether a topology directory can be nodeID's,

@@ -4,21 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
 type helloAnswer struct {
 	Member  Member `json:"member"`
 	Cluster string `json:"cluster"` // "": it belongs to none
-	// Earlier are the incarnations that used its directory before; none: not known.
-	Earlier []string `json:"earlier,omitempty"`
 }
 
 type joinCall struct {
 	Cluster string `json:"cluster"`
-	// Doubt: the node's directory is older than what the cluster knows of the node.
-	Doubt bool `json:"doubt,omitempty"`
 }
 
 type nodeCall struct {
@@ -52,7 +47,7 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 	}
 	switch method {
 	case methodHello:
-		return Encode(helloAnswer{Member: t.self(), Cluster: t.cluster(), Earlier: t.earlier}), nil
+		return Encode(helloAnswer{Member: t.self(), Cluster: t.cluster()}), nil
 	case methodGrant:
 		return Encode(t.handleGrant(from)), nil
 	case methodJoin:
@@ -63,11 +58,6 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 		if err := t.bind(c.Cluster); err != nil {
 			t.log.Warn("refused to join a cluster", "cluster", c.Cluster, "leader", from, "error", err)
 			return nil, err
-		}
-		if c.Doubt {
-			if err := t.doubt(); err != nil {
-				return nil, err
-			}
 		}
 		return Encode(struct{}{}), nil
 	case methodDrain, methodHandover, methodRemove:
@@ -145,17 +135,13 @@ func (r *reign) hello(id string) bool {
 		return false
 	case known && old.Status == Removed && old.Run == ans.Member.Run:
 		return true // drained, not restarted: it is on its way out
-	case known && outdated(old, &ans):
-		if !r.doubt(id, st.ClusterID) {
-			return false
-		}
 	case ans.Cluster == "":
 		if known && old.Status != Removed && old.Run != ans.Member.Run && id != r.t.o.NodeID {
 			if !r.forget(id) {
 				return false
 			}
 		}
-		if err := r.call(id, methodJoin, joinCall{Cluster: st.ClusterID}, &struct{}{}); err != nil {
+		if err := r.call(id, methodJoin, joinCall{st.ClusterID}, &struct{}{}); err != nil {
 			r.warnOnce(id, "node does not join", "error", err)
 			return false
 		}
@@ -169,32 +155,6 @@ func (r *reign) hello(id string) bool {
 	}
 	r.log.Info("member", "peer", id, "addr", ans.Member.Addr, "zone", ans.Member.Zone, "known", known)
 	return true
-}
-
-// outdated reports whether the node came back with a directory from before its newest known incarnation: a copy, or a disk
-// that was set back.
-func outdated(old Member, ans *helloAnswer) bool {
-	return ans.Cluster != "" && old.Status != Removed && old.Run != "" && old.Run != ans.Member.Run &&
-		len(ans.Earlier) > 0 && !slices.Contains(ans.Earlier, old.Run)
-}
-
-// doubt treats a node with an outdated directory as one that has lost its disk, but for the data: those it keeps, and catches up
-// from.
-func (r *reign) doubt(id, cluster string) bool {
-	r.warnOnce(id, "member came back with an older copy of its data directory: it does not vote before it has caught up")
-	if err := r.call(id, methodJoin, joinCall{Cluster: cluster, Doubt: true}, &struct{}{}); err != nil {
-		r.log.Warn("older copy not told", "peer", id, "error", err)
-		return false
-	}
-	return id == r.t.o.NodeID || r.forget(id)
-}
-
-func (t *Topology) doubt() error {
-	t.log.Error("this data directory is an older copy of the node's own: nothing in it votes before it has caught up")
-	if t.o.Doubt == nil {
-		return nil
-	}
-	return t.o.Doubt()
 }
 
 // forget takes a member that has lost its disk out of Raft's configuration: its log and its vote are gone, so it has to

@@ -46,8 +46,7 @@ type Topology struct {
 	subs       []*subscriber
 	discovered map[string]Member
 	identity   identity
-	earlier    []string // incarnations of the directory before this one, as far as they are noted
-	fresh      bool     // no Raft state yet
+	fresh      bool // no Raft state yet
 	grant      grant
 	asking     time.Time // no new round of asking for grants before
 }
@@ -74,12 +73,8 @@ func Open(o Options) (*Topology, error) {
 		return nil, fmt.Errorf("open topology: %w", err)
 	}
 	id.NodeID = o.NodeID
-	earlier, err := id.started(o.DataDir, o.Self.Run)
-	if err != nil {
-		return nil, fmt.Errorf("open topology: %w", err)
-	}
 	t := &Topology{
-		o: o, log: o.Logger, identity: id, earlier: earlier, discovered: map[string]Member{},
+		o: o, log: o.Logger, identity: id, discovered: map[string]Member{},
 		kicks: make(chan struct{}, 1), changes: make(chan struct{}, 1), unheard: emptyState(),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -254,9 +249,6 @@ func (t *Topology) dispatch() {
 		if st.ClusterID != "" {
 			if err := t.bind(st.ClusterID); err != nil {
 				t.log.Error("cluster identity not kept", "error", err)
-			}
-			if err := t.heard(st); err != nil {
-				t.log.Error("incarnations not kept", "error", err)
 			}
 		}
 		if t.isReplayed() {
