@@ -110,7 +110,7 @@ func (s *Server) open() error {
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
 	s.cache = cache.New(cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
-		Loops: loops, Logger: s.log, Promised: s.promised(), Down: func(node string) bool { return s.net.Down(node) },
+		ScriptLimit: s.cfg.Cache.ScriptLimit, Loops: loops, Logger: s.log, Promised: s.promised(), Down: func(node string) bool { return s.net.Down(node) },
 	})
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
