@@ -31,7 +31,7 @@ func (e *Effects) Bracket() {
 // bracket says whether an effect is one that Bracket added.
 func bracket(name []byte) bool { return string(name) == "MULTI" || string(name) == "EXEC" }
 
-// EffectKeys calls yield for every key that WATCH counts as changed by the effects: all that they name, but for those whose
+// EffectKeys calls yield for every key that WATCH counts as changed by the effects: all that they write, but for those whose
 // consumer groups alone changed, which Redis does not count either. It returns false when it can't tell: everything may have
 // changed.
 func EffectKeys(effects []byte, yield func(key []byte)) bool {
@@ -64,7 +64,7 @@ func EffectKeys(effects []byte, yield func(key []byte)) bool {
 		if at = Keys(spec, args, at[:0]); len(at) == 0 {
 			return false
 		}
-		for _, i := range at {
+		for _, i := range destination(spec, at) {
 			yield(args[i])
 		}
 	}
@@ -80,4 +80,16 @@ func groupsOnly(s *Spec, args [][]byte) bool {
 		return !slices.ContainsFunc(args, func(a []byte) bool { return option(a, "mkstream") })
 	}
 	return false
+}
+
+// destination is which of a command's keys it changes, where the others are only read.
+func destination(s *Spec, keys []int) []int {
+	switch s.Name {
+	case "bitop", "pfmerge", "sinterstore", "sunionstore", "sdiffstore", "zinterstore", "zunionstore", "zdiffstore", "zrangestore",
+		"geosearchstore":
+		return keys[:1]
+	case "copy":
+		return keys[1:]
+	}
+	return keys
 }

@@ -70,6 +70,11 @@ func parseUnsigned(s string, base int) (f float64, ok bool) {
 	if base == 16 && len(digits) > 2 && digits[0] == '0' && digits[1]|0x20 == 'x' {
 		digits = digits[2:]
 	}
+	for _, c := range []byte(digits) { // what is out of range must be a number all the same
+		if _, err := strconv.ParseUint(string(rune(c)), base, 8); err != nil {
+			return 0, false
+		}
+	}
 	n, err := strconv.ParseUint(digits, base, 64)
 	switch {
 	case err != nil && n == math.MaxUint64: // out of range

@@ -116,7 +116,8 @@ func (r *Run) oneString(l *lua.LState) (text string, problem lua.LValue) {
 	if l.GetTop() != 1 || !ok {
 		return "", r.errorTable(l, "wrong number or type of arguments")
 	}
-	return string(s), nil
+	text, _, _ = strings.Cut(string(s), "\x00") // as C sees it
+	return text, nil
 }
 
 func (r *Run) errorReply(l *lua.LState) int {
