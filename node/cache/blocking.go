@@ -40,11 +40,14 @@ const (
 const errUnblocked = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 
 // answer writes the reply that the verdict means.
-func (v verdict) answer(proto int) []byte {
+func (v verdict) answer(spec *command.Spec, proto int) []byte {
 	w := resp.Writer{Proto: proto}
-	if v == unblocked {
+	switch {
+	case v == unblocked:
 		w.Error(errUnblocked)
-	} else {
+	case spec.Name == "debug":
+		w.OK()
+	default:
 		w.NullArray()
 	}
 	return w.Buf
@@ -66,7 +69,9 @@ type blocking struct {
 	serial  uint32
 }
 
-func blocks(spec *command.Spec) bool { return spec.Flags&command.FlagBlocking != 0 }
+func blocks(spec *command.Spec) bool {
+	return spec.Flags&command.FlagBlocking != 0 || spec.Name == "debug" // DEBUG SLEEP
+}
 
 // gone is called when the client went away, or will hear no more.
 func (b *blocking) gone() { b.cancel(inVain) }

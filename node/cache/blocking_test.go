@@ -464,3 +464,52 @@ func TestWaitsEndWithoutAPrimaryToo(t *testing.T) {
 	stays.gets("[" + l + " 1]")
 	c.client(x).want("LLEN "+l, "1")
 }
+
+func TestDEBUGSLEEPKeepsOnlyItsOwnClientWaiting(t *testing.T) {
+	c := start(t, 1, setup{})
+	c.alone()
+	k, other := c.client(c.nodes[0]), c.client(c.nodes[0])
+	began := time.Now()
+	k.send("DEBUG SLEEP 0.2", "PING")
+	other.want("PING", "PONG")
+	other.want("SET a 1", "OK")
+	if got := k.receive(2); got[0] != "OK" || got[1] != "PONG" || time.Since(began) < 195*time.Millisecond {
+		t.Errorf("%q after %v", got, time.Since(began))
+	}
+	k.want("DEBUG SLEEP 0", "OK")
+	k.want("MULTI", "OK")
+	k.want("DEBUG SLEEP 100", "QUEUED")
+	if got := k.do("EXEC"); !strings.Contains(got, "OK") {
+		t.Errorf("in MULTI: %s", got)
+	}
+}
+
+// What several keys got at once is served as in Redis: from the key that changed first, whatever the others are.
+func TestACommandThatWaitsIsServedFromTheKeyThatChanged(t *testing.T) {
+	c := start(t, 1, setup{})
+	c.alone()
+	k, other := c.client(c.nodes[0]), c.client(c.nodes[0])
+	for i, tt := range []struct{ waits, change, want string }{
+		{"BLPOP {k}1 {k}2 0", "MULTI; RPUSH {k}2 b; RPUSH {k}1 a; EXEC", "{k}2 b"},
+		{"BLMPOP 0 2 {k}1 {k}2 LEFT", "MULTI; RPUSH {k}2 b; RPUSH {k}1 a; EXEC", "{k}2 b"},
+		{"BZPOPMIN {k}1 {k}2 0", "MULTI; ZADD {k}2 1 b; ZADD {k}1 1 a; EXEC", "{k}2 b 1"},
+		{"XREAD BLOCK 0 STREAMS {k}1 {k}2 $ $", "MULTI; XADD {k}2 1-1 b 2; XADD {k}1 1-1 a 1; EXEC", "{k}2 1-1 b 2"},
+		{"XREAD BLOCK 0 STREAMS {k}1 {k}2 $ $", "SET {k}1 string; XADD {k}2 1-1 b 2", "{k}2 1-1 b 2"},
+		{"XREADGROUP GROUP g c BLOCK 0 STREAMS {k}3 >", "DEL {k}3", "UNBLOCKED the stream key no longer exists"},
+		{"XREADGROUP GROUP g c BLOCK 0 STREAMS {k}3 >", "SET {k}3 string", "UNBLOCKED the stream key no longer exists"},
+		{"XREADGROUP GROUP g c BLOCK 0 STREAMS {k}3 >", "XGROUP DESTROY {k}3 g", "NOGROUP the consumer group this client was blocked on no longer exists"},
+	} {
+		for _, line := range []string{"DEL {k}1 {k}2 {k}3", "XGROUP CREATE {k}3 g $ MKSTREAM"} {
+			other.do(line)
+		}
+		k.send(tt.waits)
+		c.nodes[0].blocked(t, 1)
+		for line := range strings.SplitSeq(tt.change, "; ") {
+			other.do(line)
+		}
+		got := k.receive(1)[0]
+		if words := strings.FieldsFunc(got, func(r rune) bool { return strings.ContainsRune("[]() ", r) }); !strings.HasSuffix(strings.Join(words, " "), tt.want) {
+			t.Errorf("%d: %s: %s, want %s", i, tt.waits, got, tt.want)
+		}
+	}
+}

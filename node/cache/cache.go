@@ -29,6 +29,8 @@ type Options struct {
 	Server command.Server
 	// Wait is how long a command waits for a primary, for its replicas or for another node's answer (5 s).
 	Wait time.Duration
+	// ScriptLimit is when a script is ended whatever it does (1 min). What it wrote stays, as with a runtime error.
+	ScriptLimit time.Duration
 	// Samples is how many keys compete for each eviction (5).
 	Samples int
 	Loops   int // event loops of the RESP server; each has a batch of its own
@@ -111,6 +113,7 @@ type part struct {
 	script     *scriptRun                // the one that has the lock
 	busy       atomic.Pointer[scriptRun] // one that takes its time: the group is its alone, whoever has the lock
 	happenings
+	hot hotKeys
 }
 
 // view is the topology as routing needs it.
@@ -152,6 +155,9 @@ func New(opt Options) *Cache {
 	if opt.Clock == nil {
 		opt.Clock = clock.New(clock.Options{})
 	}
+	if opt.ScriptLimit <= 0 {
+		opt.ScriptLimit = time.Minute
+	}
 	if opt.Samples <= 0 {
 		opt.Samples = 5 // Redis' maxmemory-samples
 	}
@@ -170,6 +176,7 @@ func New(opt Options) *Cache {
 		c.parts[i].shard = opt.DB.Shard(i)
 		c.parts[i].time = opt.Clock
 		c.parts[i].ctx.Eval = c.parts[i].eval
+		c.parts[i].ctx.Hot = c.parts[i].hot.report
 	}
 	c.park.init()
 	c.alarms.kick = make(chan struct{}, 1)
@@ -301,6 +308,9 @@ func (c *Cache) Closed(s *resp.Session) { c.unwatch(s.User.(*conn)) }
 func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k := s.User.(*conn)
 	spec, problem := command.Resolve(args)
+	if problem != "" {
+		problem = k.refusedExec(args, problem)
+	}
 	if k.tx != nil && c.queued(k, w, spec, problem, args) {
 		return
 	}

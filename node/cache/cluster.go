@@ -42,7 +42,11 @@ func everywhere(spec *command.Spec, args [][]byte, proto int) (*gather, []op) {
 		first, _ := ring.GroupSlots(i)
 		ops[i] = op{spec: spec, args: args, group: uint16(i), slot: first, part: true, proto: proto}
 	}
-	return &gather{merge: spec.Merge, proto: proto, left: len(ops), parts: make([][]byte, len(ops))}, ops
+	g := &gather{merge: spec.Merge, proto: proto, left: len(ops), parts: make([][]byte, len(ops))}
+	if spec.Merge == command.MergeHot {
+		g.limit, _ = command.HotKeysCount(args) // what is wrong with it, each part says
+	}
+	return g, ops
 }
 
 // scanning is one SCAN under way: it goes on to the next group until it has about as many keys as were asked for.

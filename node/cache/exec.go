@@ -132,6 +132,9 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 		c.answer(w, &to, o.refusal(errDiskFull))
 		return done
 	}
+	if p.hot.skip--; p.hot.skip < 0 {
+		p.hot.saw(o, now, r)
+	}
 	if o.scripted() {
 		return c.runScript(p, o, now, to, full)
 	}

@@ -126,7 +126,7 @@ func (c *Cache) forward(v *view, o *op, to origin, r *round) bool {
 		p.deadline = r.now + c.opt.Wait.Milliseconds()
 	}
 	if o.scripted() {
-		p.deadline += scriptLimit.Milliseconds()
+		p.deadline += c.opt.ScriptLimit.Milliseconds()
 	}
 	o.noBlock, p.waited, p.until = to.b == nil, o.waited, o.until
 	p.body = appendRequest(p.body[:0], o, uint64(p.serial)<<32|uint64(at), p.gen, r.now)

@@ -57,12 +57,13 @@ func (w *waiting) ended(now int64) verdict {
 
 // finish answers a command whose wait has ended.
 func (w *waiting) finish(v verdict) {
-	proto := 2
-	if w.body[12]&flagRESP3 != 0 {
-		proto = 3
+	var o op
+	if _, _, err := readRequest(w.body, &o, 0); err != nil {
+		w.abandon("ERR " + err.Error()) // its own words: not possible
+		return
 	}
 	w.left()
-	w.to.reply(v.answer(proto))
+	w.to.reply(v.answer(o.spec, o.proto))
 }
 
 // foreign says whether another node's client sent the command.

@@ -15,6 +15,7 @@ type gather struct {
 	merge command.Merge
 	proto int
 	keys  [][]int // MergeArrayByKey: the places of each part's keys in the request
+	limit int     // MergeHot: how many are asked for
 
 	mu      sync.Mutex
 	left    int
@@ -76,6 +77,8 @@ func (g *gather) write(w *resp.Writer) {
 		w.Int(sum)
 	case command.MergeArrayByKey:
 		g.writeByKey(w)
+	case command.MergeHot:
+		g.writeHot(w)
 	case command.MergeConcat:
 		var all [][]byte
 		for _, p := range g.parts {

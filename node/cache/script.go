@@ -28,8 +28,6 @@ import (
 const (
 	scriptPatience = 2 * time.Millisecond // how long an event loop waits for one
 	scriptHold     = time.Millisecond     // how long one has the lock before it looks whether it may give it up
-	// scriptLimit is when a script is ended whatever it does. What it wrote stays, as with a runtime error.
-	scriptLimit = 60 * time.Second
 	// maxScriptEffects bounds the record that a script writes.
 	maxScriptEffects = 256 << 20
 )
@@ -337,7 +335,7 @@ func (x *scriptRun) start(e *command.Ctx, run script.Run, flags script.Flags, n 
 		return
 	}
 	x.ctx = command.Ctx{
-		Shard: e.Shard, Now: e.Now, FX: e.FX, Events: e.Events, RNG: e.RNG, Policy: e.Policy, NoBlock: true,
+		Shard: e.Shard, Now: e.Now, FX: e.FX, Events: e.Events, RNG: e.RNG, Policy: e.Policy, NoBlock: true, InScript: true,
 	}
 	if n > 0 {
 		x.slot = int(x.o.slot)
@@ -373,7 +371,7 @@ func (x *scriptRun) lock() {
 // Tick implements script.Host.
 func (x *scriptRun) Tick() string {
 	took := time.Since(x.began)
-	if took > scriptLimit {
+	if took > x.c.opt.ScriptLimit {
 		x.end(errLimit)
 	}
 	if stop := x.kill.Load(); stop != nil {
@@ -442,6 +440,10 @@ func (x *scriptRun) Call(args [][]byte, w *resp.Writer) {
 func (x *scriptRun) check(args [][]byte) (spec *command.Spec, problem string) {
 	spec, problem = command.Resolve(args)
 	switch {
+	case problem != "" && spec != nil && x.readonly && mayReplicate(spec):
+		return nil, errReadOnly
+	case problem != "" && spec != nil:
+		return nil, problem
 	case strings.HasPrefix(problem, "ERR wrong number"):
 		return nil, "ERR Wrong number of args calling Redis command from script"
 	case problem != "":
@@ -450,7 +452,7 @@ func (x *scriptRun) check(args [][]byte) (spec *command.Spec, problem string) {
 		return nil, "ERR This Redis command is not allowed from script"
 	case spec.Scope == command.ScopeCluster:
 		return nil, "ERR This command speaks of the keys of all slots and is not possible in a script"
-	case spec.Write && x.readonly:
+	case x.readonly && mayReplicate(spec):
 		return nil, errReadOnly
 	case spec.Write && x.c.driver.DiskFull():
 		return nil, errDiskFull
@@ -462,6 +464,16 @@ func (x *scriptRun) check(args [][]byte) (spec *command.Spec, problem string) {
 		return spec, ""
 	}
 	return spec, x.place(spec, args)
+}
+
+// mayReplicate says that a read-only script may not run the command: it writes, or does in Redis (PFCOUNT keeps its count in the
+// value, PUBLISH goes to replicas).
+func mayReplicate(spec *command.Spec) bool {
+	switch spec.Name {
+	case "pfcount", "publish", "spublish":
+		return true
+	}
+	return spec.Write
 }
 
 // place refuses keys of other slots. A script that declared no keys has the slot of the first that it touches, if that is

@@ -290,7 +290,7 @@ func (c *Cache) serve(p *part, q *keyQueue, now int64, r *round) {
 		if s.wants != store.None && s.wants != holds {
 			continue
 		}
-		c.rerun(p, s, now, r)
+		c.rerun(p, s, q, now, r)
 		holds = p.typeOf(q.key)
 	}
 }
@@ -304,10 +304,12 @@ func (p *part) typeOf(key string) store.Type {
 
 // rerun runs a sleeper once more. If that is not in vain, its reply goes the way of all replies. Those of other sessions
 // than the round's own must not leave before the round's end, even on an event loop.
-func (c *Cache) rerun(p *part, s *sleeper, now int64, r *round) {
+func (c *Cache) rerun(p *part, s *sleeper, q *keyQueue, now int64, r *round) {
 	w := &p.sleepers.w
 	w.Buf, w.Proto = w.Buf[:0], s.o.proto
+	p.ctx.Ready = []byte(q.key)
 	fx := p.run(&s.o, w, now, r, c.db.Policy())
+	p.ctx.Ready = nil
 	asks := p.ctx.Block.Asked
 	var seq uint64
 	ok := true
@@ -355,7 +357,7 @@ func (c *Cache) endSleep(s *sleeper, v verdict) {
 
 func (c *Cache) finishSleep(p *part, s *sleeper, v verdict) {
 	c.rise(p, s)
-	s.to.reply(v.answer(s.o.proto))
+	s.to.reply(v.answer(s.o.spec, s.o.proto))
 }
 
 // reroute sends every sleeper of a group on, when this node is not its primary any more. The caller holds the group's

@@ -42,6 +42,8 @@ type queuedCommand struct {
 	args  [][]byte
 	slot  int // -1 without keys
 	local bool
+	// problem is its reply, if it is known to fail.
+	problem string
 }
 
 // watchToken is a key with the token that its primary gave.
@@ -126,6 +128,15 @@ func (c *Cache) transact(k *conn, w *resp.Writer, spec *command.Spec, args [][]b
 	}
 }
 
+// refusedExec ends the transaction if it is EXEC that can't be run for the problem, as Redis does, open or not.
+func (k *conn) refusedExec(args [][]byte, problem string) string {
+	if !strings.EqualFold(string(args[0]), "exec") {
+		return problem
+	}
+	k.tx = nil
+	return "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(problem, "ERR ")
+}
+
 // queued takes a command into the open transaction. It returns false for what runs at once.
 func (c *Cache) queued(k *conn, w *resp.Writer, spec *command.Spec, problem string, args [][]byte) bool {
 	t := k.tx
@@ -135,6 +146,11 @@ func (c *Cache) queued(k *conn, w *resp.Writer, spec *command.Spec, problem stri
 	}
 	if !t.open {
 		return false
+	}
+	if problem != "" && spec != nil {
+		t.queue = append(t.queue, queuedCommand{spec: spec, slot: -1, local: true, problem: problem})
+		w.SimpleString("QUEUED")
+		return true
 	}
 	if problem == "" {
 		switch spec.Name {
@@ -481,6 +497,8 @@ func (c *Cache) runLocal(k *conn, t *transaction, proto int) (replies [][]byte, 
 		any = true
 		w := resp.Writer{Proto: proto}
 		switch {
+		case q.problem != "":
+			w.Error(q.problem)
 		case q.spec.Name == "unwatch": // EXEC has done it
 			w.OK()
 		case q.spec.Scope == command.ScopeNode:

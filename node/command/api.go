@@ -40,6 +40,8 @@ const (
 	MergeArrayByKey
 	// MergeConcat appends arrays (KEYS).
 	MergeConcat
+	// MergeHot takes the highest of lists of hot keys (HOTKEYS).
+	MergeHot
 	// MergeOne asks one shard at a time (SCAN: the cursor names it; RANDOMKEY: any that has keys).
 	MergeOne
 )
@@ -119,12 +121,19 @@ type Ctx struct {
 	Events *Events
 	// NoBlock says that a command that would wait answers as if it had waited in vain, as in MULTI and in scripts.
 	NoBlock bool
+	// InScript says that a script runs the command.
+	InScript bool
 	// Block is set by a command that wants to wait; the caller clears it before a run.
 	Block Block
 	// Waited says that the command asked to wait before and is run again.
 	Waited bool
+	// Ready is the key whose change makes a command run again that waits for several: it is served from that one alone, as
+	// in Redis. nil if it may be any.
+	Ready []byte
 	// Eval runs the script that a command with Spec.Script asks for.
 	Eval func(*Ctx)
+	// Hot lists the keys of this shard that are asked for most, n at most; nil where nobody counts.
+	Hot func(now int64, n int) []HotKey
 	// RNG serves RANDOMKEY.
 	RNG *rand.Rand
 	// Policy is the DB's eviction policy: OBJECT FREQ and IDLETIME depend on it.

@@ -14,6 +14,7 @@ import (
 func clusterCommands() []binding {
 	return []binding{
 		{name: "cluster", conn: runContainer},
+		{name: "cluster|count-failure-reports", conn: clusterNode(runFailureReports)},
 		{name: "cluster|countkeysinslot", conn: clusterOnly(runCountKeysInSlot)},
 		{name: "cluster|getkeysinslot", conn: clusterOnly(runGetKeysInSlot)},
 		{name: "cluster|help", conn: clusterOnly(helpFunc("CLUSTER", clusterHelp))},
@@ -21,7 +22,9 @@ func clusterCommands() []binding {
 		{name: "cluster|keyslot", conn: clusterOnly(func(c *ConnCtx) { c.W.Int(int64(ring.Slot(c.Args[2]))) })},
 		{name: "cluster|myid", conn: clusterOnly(runMyID)},
 		{name: "cluster|nodes", conn: clusterMap(runClusterNodes)},
+		{name: "cluster|replicas", conn: clusterNode(runClusterReplicas)},
 		{name: "cluster|shards", conn: clusterMap(runClusterShards)},
+		{name: "cluster|slaves", conn: clusterNode(runClusterReplicas)},
 		{name: "cluster|slots", conn: clusterMap(runClusterSlots)},
 	}
 }
@@ -173,28 +176,51 @@ func (n *ClusterNode) hostname() string {
 	return n.Host
 }
 
+// clusterNode is for the commands that name a node.
+func clusterNode(run func(c *ConnCtx, v *ClusterView, node int)) func(*ConnCtx) {
+	return clusterOnly(func(c *ConnCtx) {
+		v := c.Server.Cluster()
+		at := slices.IndexFunc(v.Nodes, func(n ClusterNode) bool { return NodeID(n.ID) == string(c.Args[2]) })
+		if at < 0 {
+			c.W.Error("ERR Unknown node " + cstring(c.Args[2], len(c.Args[2])))
+			return
+		}
+		run(c, v, at)
+	})
+}
+
+// runFailureReports counts who says that the node is down. Whether one is, the topology's leader finds out for all.
+func runFailureReports(c *ConnCtx, v *ClusterView, node int) {
+	if v.Nodes[node].Health == healthFailed {
+		c.W.Int(1)
+		return
+	}
+	c.W.Int(0)
+}
+
+// runClusterReplicas lists the nodes that replicate any slot of a primary, as its replicas and without slots of their own:
+// what else they are, CLUSTER NODES says.
+func runClusterReplicas(c *ConnCtx, v *ClusterView, node int) {
+	r := v.roles()
+	if len(r.primary[node]) == 0 {
+		c.W.Error("ERR The specified node is not a master")
+		return
+	}
+	c.W.Array(len(r.replicas[node]))
+	for _, n := range r.replicas[node] {
+		c.W.Bulk(v.nodeLine(n, node))
+	}
+}
+
 func runClusterNodes(c *ConnCtx, v *ClusterView) {
 	r := v.roles()
 	var text []byte
 	for i := range v.Nodes {
-		n := &v.Nodes[i]
-		text = fmt.Appendf(text, "%s %s:%d@%d", NodeID(n.ID), n.Host, n.Port, n.BusPort)
-		if name := n.hostname(); name != "" {
-			text = append(append(text, ','), name...)
-		}
-		flags, master, link := "master", "-", "connected"
+		master := -1
 		if len(r.primary[i]) == 0 {
-			if m := r.master(i); m >= 0 {
-				flags, master = "slave", NodeID(v.Nodes[m].ID)
-			}
+			master = r.master(i)
 		}
-		if i == v.Self {
-			flags = "myself," + flags
-		}
-		if n.Health == healthFailed {
-			flags, link = flags+",fail", "disconnected"
-		}
-		text = fmt.Appendf(text, " %s %s 0 0 %d %s", flags, master, v.Epoch, link)
+		text = append(text, v.nodeLine(i, master)...)
 		for _, run := range r.primary[i] {
 			text = fmt.Appendf(text, " %d", run.first)
 			if run.last != run.first {
@@ -204,6 +230,26 @@ func runClusterNodes(c *ConnCtx, v *ClusterView) {
 		text = append(text, '\n')
 	}
 	c.W.Verbatim("txt", text)
+}
+
+// nodeLine describes a node as CLUSTER NODES does, up to its slots; master is the node that it replicates, -1 for a primary.
+func (v *ClusterView) nodeLine(i, master int) []byte {
+	n := &v.Nodes[i]
+	text := fmt.Appendf(nil, "%s %s:%d@%d", NodeID(n.ID), n.Host, n.Port, n.BusPort)
+	if name := n.hostname(); name != "" {
+		text = append(append(text, ','), name...)
+	}
+	flags, of, link := "master", "-", "connected"
+	if master >= 0 {
+		flags, of = "slave", NodeID(v.Nodes[master].ID)
+	}
+	if i == v.Self {
+		flags = "myself," + flags
+	}
+	if n.Health == healthFailed {
+		flags, link = flags+",fail", "disconnected"
+	}
+	return fmt.Appendf(text, " %s %s 0 0 %d %s", flags, of, v.Epoch, link)
 }
 
 // runClusterSlots lists every range with its primary, then its replicas. Ranges without a primary are left out: a
@@ -295,6 +341,8 @@ func (c *ConnCtx) shardNode(n *ClusterNode, role string) {
 }
 
 var clusterHelp = []string{
+	"COUNT-FAILURE-REPORTS <node-id>",
+	"    Return number of failure reports for <node-id>.",
 	"COUNTKEYSINSLOT <slot>",
 	"    Return the number of keys in <slot>.",
 	"GETKEYSINSLOT <slot> <count>",
@@ -308,6 +356,8 @@ var clusterHelp = []string{
 	"NODES",
 	"    Return cluster configuration seen by node. Output format:",
 	"    <id> <ip:port> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...",
+	"REPLICAS <node-id>",
+	"    Return <node-id> replicas.",
 	"SLOTS",
 	"    Return information about slots range mappings. Each range is made of:",
 	"    start, end, master and replicas IP addresses, ports and ids",

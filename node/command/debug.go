@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"hypercache/node/store"
@@ -32,7 +33,6 @@ func debugKeys(args [][]byte, dst []int) []int {
 
 // debugRefused are subcommands of Redis that tests and tools may ask for, with why there is none here.
 var debugRefused = map[string]string{
-	"sleep":             "it would stop every client of an event loop; use CLIENT PAUSE, or stop the process",
 	"set-active-expire": "expired keys are deleted in the background always",
 	"change-repl-id":    "replication is by group and term, which no client changes",
 	"listpack":          "collections have a memory layout of their own",
@@ -63,6 +63,8 @@ func runDebug(c *Ctx) {
 		c.debugObject()
 	case name == "digest-value" && n > 2:
 		c.debugDigests()
+	case name == "sleep" && n == 3:
+		c.debugSleep()
 	case name == "error" && n == 3:
 		c.W.Error(cstring(c.Args[2], len(c.Args[2])))
 	case name == "protocol" && n == 3:
@@ -88,6 +90,21 @@ func (c *Ctx) debugObject() {
 	}
 	c.W.SimpleString(fmt.Sprintf("Value at:0x0 refcount:1 encoding:%s serializedlength:%d lru:0 lru_seconds_idle:%d",
 		r.Encoding(), r.MemoryUsage(), r.IdleSeconds(c.Now)))
+}
+
+// maxDebugSleep is the longest DEBUG SLEEP, in seconds.
+const maxDebugSleep = 3600
+
+// debugSleep answers after a number of seconds. Redis does nothing else meanwhile, for anybody; what a client's tests look at
+// is what their own connection sees of a server that is slow to answer, and a node of a cluster that stood still would be
+// taken for dead and lose its slots to others. In MULTI there is no waiting.
+func (c *Ctx) debugSleep() {
+	seconds, err := strconv.ParseFloat(string(c.Args[2]), 64)
+	if !(seconds > 0) || err != nil || c.NoBlock || c.Waited {
+		c.W.OK() // as strtod reads what is none
+		return
+	}
+	c.Block = Block{Asked: true, Until: c.Now + int64(min(seconds, maxDebugSleep)*1000)}
 }
 
 // debugProtocol answers with a value of the type that a client's tests ask for.
@@ -213,4 +230,6 @@ var debugHelp = []string{
 	"    integer, double, bignum, null, array, set, map, verbatim, true, false.",
 	"QUICKLIST-PACKED-THRESHOLD <size>",
 	"    Accepted without an effect.",
+	"SLEEP <seconds>",
+	"    Answer after <seconds>. Other clients are served meanwhile.",
 }

@@ -163,6 +163,7 @@ var facts = []fact{
 	{"hlen", 2, FlagReadonly | FlagFast, 1, 1, 1},
 	{"hmget", -3, FlagReadonly | FlagFast, 1, 1, 1},
 	{"hmset", -4, FlagWrite | FlagDenyOOM | FlagFast, 1, 1, 1},
+	{"hotkeys", -1, FlagReadonly, 0, 0, 0},
 	{"hrandfield", -2, FlagReadonly, 1, 1, 1},
 	{"hscan", -3, FlagReadonly, 1, 1, 1},
 	{"hset", -4, FlagWrite | FlagDenyOOM | FlagFast, 1, 1, 1},

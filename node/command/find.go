@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"math/rand/v2"
 
 	"hypercache/node/store"
@@ -40,6 +41,9 @@ func (c *Ctx) isType(r store.Ref, t store.Type) bool {
 // the reply is written, WRONGTYPE.
 func (c *Ctx) firstOf(keys [][]byte, t store.Type) (key []byte, r store.Ref, ok bool) {
 	for _, key := range keys {
+		if !c.mayServe(key) {
+			continue
+		}
 		r, found := c.findWrite(key)
 		switch {
 		case found && r.Type() == t:
@@ -51,6 +55,9 @@ func (c *Ctx) firstOf(keys [][]byte, t store.Type) (key []byte, r store.Ref, ok 
 	}
 	return nil, r, true
 }
+
+// mayServe says whether a command that waits may be served from the key.
+func (c *Ctx) mayServe(key []byte) bool { return c.Ready == nil || bytes.Equal(key, c.Ready) }
 
 // drop deletes a key that a write leaves empty, or replaces by nothing, and tells of it. The effect is the caller's.
 func (c *Ctx) drop(key []byte) {

@@ -34,6 +34,7 @@ func bindings() []binding {
 		zsetCommands(), geoCommands(), hyperLogLogCommands(), streamCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
 		scriptCommands(), functionCommands(), pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
+		hotKeysCommands(),
 	} {
 		all = append(all, group...)
 	}
@@ -175,7 +176,8 @@ func (s *Spec) CheckArity(n int) bool {
 }
 
 // Resolve finds the command or subcommand that args name and checks everything about args that does not depend on
-// data or on the place of execution: that it exists and its arity. errText is Redis' error, "" if all is well.
+// data or on the place of execution: that it exists and its arity. errText is Redis' error, "" if all is well. With an error, spec is nil unless Redis finds the
+// error only when the command runs (a key without a value).
 func Resolve(args [][]byte) (spec *Spec, errText string) {
 	spec = Lookup(args[0])
 	if spec == nil {
@@ -188,8 +190,11 @@ func Resolve(args [][]byte) (spec *Spec, errText string) {
 		}
 		spec = sub
 	}
-	if !spec.CheckArity(len(args)) || spec.KeyStep > 1 && len(args)%spec.KeyStep != 1 {
+	if !spec.CheckArity(len(args)) {
 		return nil, ArityError(spec)
+	}
+	if spec.KeyStep > 1 && len(args)%spec.KeyStep != 1 {
+		return spec, ArityError(spec)
 	}
 	return spec, ""
 }

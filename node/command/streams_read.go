@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"math"
+	"slices"
 
 	"hypercache/node/store"
 )
@@ -121,6 +122,10 @@ func (c *Ctx) parseXRead(grouped bool) (a xreadArgs, ok bool) {
 		arg, more := c.Args[i], len(c.Args)-i-1
 		switch {
 		case more > 0 && option(arg, "block"):
+			if c.InScript {
+				c.W.Error("ERR " + cstring(c.Args[0], 128) + " command is not allowed with BLOCK option from scripts")
+				return a, false
+			}
 			i++
 			if a.until, ok = c.waitMillis(i); !ok {
 				return a, false
@@ -207,6 +212,10 @@ func (c *Ctx) readStreams(grouped bool) {
 	if !ok {
 		return
 	}
+	if c.Ready != nil {
+		c.readReady(&a)
+		return
+	}
 	sources := make([]streamSource, len(a.keys))
 	for i := range sources {
 		if !c.streamSource(&sources[i], &a, i) {
@@ -215,7 +224,10 @@ func (c *Ctx) readStreams(grouped bool) {
 	}
 	at, served := len(c.W.Buf), 0
 	for i := range sources {
-		if s := &sources[i]; s.found && s.ready() {
+		switch s := &sources[i]; {
+		case !s.found:
+			c.notify(ClassKeyMiss, "keymiss", s.key) // once for its ID and once here, as Redis looks
+		case s.ready():
 			c.serve(s, &a)
 			served++
 		}
@@ -231,6 +243,47 @@ func (c *Ctx) readStreams(grouped bool) {
 	default:
 		c.W.NullArray()
 	}
+}
+
+// readReady serves a command that waits from the one stream that has changed, by the ID that it first gave for it. A group
+// that is no more ends the wait; what else the key may hold does not.
+func (c *Ctx) readReady(a *xreadArgs) {
+	i := slices.IndexFunc(a.keys, c.mayServe)
+	if i < 0 {
+		c.block(a.until)
+		return
+	}
+	s := streamSource{key: a.keys[i]}
+	find := c.peek
+	if a.grouped {
+		find = c.findWrite
+	}
+	r, found := find(s.key)
+	if s.found = found && r.Type() == store.Stream; s.found {
+		s.st = r.Stream()
+	}
+	switch {
+	case !a.grouped:
+	case !s.found:
+		c.W.Error("UNBLOCKED the stream key no longer exists")
+		return
+	default:
+		if s.group = s.st.Group(a.group); s.group == nil {
+			c.W.Error("NOGROUP the consumer group this client was blocked on no longer exists")
+			return
+		}
+	}
+	if s.found && c.sourceID(&s, a, i) && s.ready() {
+		at := len(c.W.Buf)
+		c.serve(&s, a)
+		if c.W.Proto == 3 {
+			c.mapAt(at, 1)
+		} else {
+			c.arrayAt(at, 1)
+		}
+		return
+	}
+	c.block(a.until)
 }
 
 // streamSource looks up the stream i of the request and reads its ID; it replies with what is wrong.
@@ -255,6 +308,11 @@ func (c *Ctx) streamSource(s *streamSource, a *xreadArgs, i int) (ok bool) {
 			return false
 		}
 	}
+	return c.sourceID(s, a, i)
+}
+
+// sourceID reads the ID i of the request, or replies with what is wrong with it.
+func (c *Ctx) sourceID(s *streamSource, a *xreadArgs, i int) (ok bool) {
 	arg := c.Args[a.first+i]
 	switch {
 	case option(arg, "$") && a.grouped:

@@ -186,7 +186,7 @@ func runClientCaching(c *ConnCtx) {
 	cl := c.Conn.Client()
 	t := cl.Tracking()
 	switch {
-	case t == nil || !t.Options().OptIn && !t.Options().OptOut:
+	case t == nil:
 		c.W.Error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
 	case option(c.Args[2], "yes") && t.Options().OptIn:
 		cl.set(clientCachingYes)

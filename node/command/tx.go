@@ -1,5 +1,7 @@
 package command
 
+import "slices"
+
 // txCommands are those that begin, end and guard a transaction. The caller, who knows where keys live, carries them out.
 func txCommands() []binding {
 	return []binding{
@@ -29,8 +31,9 @@ func (e *Effects) Bracket() {
 // bracket says whether an effect is one that Bracket added.
 func bracket(name []byte) bool { return string(name) == "MULTI" || string(name) == "EXEC" }
 
-// EffectKeys calls yield for every key that the effects name, which are all that they change. It returns false when it can't
-// tell: everything may have changed.
+// EffectKeys calls yield for every key that WATCH counts as changed by the effects: all that they write, but for those whose
+// consumer groups alone changed, which Redis does not count either. It returns false when it can't tell: everything may have
+// changed.
 func EffectKeys(effects []byte, yield func(key []byte)) bool {
 	d := decoder{buf: effects}
 	var args [][]byte
@@ -55,12 +58,38 @@ func EffectKeys(effects []byte, yield func(key []byte)) bool {
 		if problem != "" {
 			return false
 		}
+		if groupsOnly(spec, args) {
+			continue
+		}
 		if at = Keys(spec, args, at[:0]); len(at) == 0 {
 			return false
 		}
-		for _, i := range at {
+		for _, i := range destination(spec, at) {
 			yield(args[i])
 		}
 	}
 	return true
+}
+
+// groupsOnly says that an effect changes consumer groups of a stream, or where its IDs go on, and nothing else.
+func groupsOnly(s *Spec, args [][]byte) bool {
+	switch s.Name {
+	case "xclaim", "xack", "xsetid", "xgroup|setid", "xgroup|destroy", "xgroup|createconsumer", "xgroup|delconsumer":
+		return true
+	case "xgroup|create":
+		return !slices.ContainsFunc(args, func(a []byte) bool { return option(a, "mkstream") })
+	}
+	return false
+}
+
+// destination is which of a command's keys it changes, where the others are only read.
+func destination(s *Spec, keys []int) []int {
+	switch s.Name {
+	case "bitop", "pfmerge", "sinterstore", "sunionstore", "sdiffstore", "zinterstore", "zunionstore", "zdiffstore", "zrangestore",
+		"geosearchstore":
+		return keys[:1]
+	case "copy":
+		return keys[1:]
+	}
+	return keys
 }

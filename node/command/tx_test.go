@@ -2,6 +2,7 @@ package command
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"hypercache/node/store"
@@ -34,6 +35,21 @@ func TestABracketOfEffectsIsAppliedAsItsContent(t *testing.T) {
 	for _, bad := range []string{"*1\r\n$4\r\nPING\r\n", "*2\r\n$3\r\nGE", "*1\r\n$8\r\nFLUSHALL\r\n", "x"} {
 		if EffectKeys([]byte(bad), func([]byte) {}) {
 			t.Errorf("%q: it is known what it changes", bad)
+		}
+	}
+}
+
+func TestWATCHCountsWhatEffectsWriteAndNotWhatTheyRead(t *testing.T) {
+	for line, want := range map[string]string{
+		"BITOP NOT a b": "a", "COPY a b REPLACE": "b", "PFMERGE a b c": "a", "SINTERSTORE a b c": "a", "ZUNIONSTORE a 2 b c": "a",
+		"RENAME a b": "a b", "SET a 1": "a", "XACK a g 1-1": "", "XGROUP SETID a g 0": "", "XGROUP CREATE a g 0 ENTRIESREAD 0": "",
+		"XGROUP CREATE a g 0 MKSTREAM": "a", "XSETID a 1-1": "", "XADD a 1-1 f v": "a",
+	} {
+		fx := &Effects{}
+		fx.Command(bytesOf(strings.Fields(line))...)
+		var keys []string
+		if ok := EffectKeys(fx.Buf, func(key []byte) { keys = append(keys, string(key)) }); !ok || strings.Join(keys, " ") != want {
+			t.Errorf("%s: %q, %v", line, keys, ok)
 		}
 	}
 }

@@ -174,6 +174,10 @@ type Cache struct {
 	// MaxValueBytes is the largest key or value accepted, in bytes. A large one
 	// occupies that much in every buffer on its way through the cluster.
 	MaxValueBytes Size `key:"max_value_bytes"`
+	// ScriptLimit is how long a script may run before it is ended; what it wrote stays.
+	// Its slot's group serves nobody else meanwhile, and commands that other nodes
+	// forward wait for it so much longer.
+	ScriptLimit time.Duration `key:"script_limit"`
 }
 
 // Limits protect the node from its clients.
@@ -220,7 +224,7 @@ func Default() Config {
 			Enabled: true, DataDir: "data", Fsync: "everysec",
 			RewriteMinSize: 64 << 20, RewritePercentage: 100,
 		},
-		Cache:   Cache{EvictionPolicy: "noeviction", EvictionSamples: 5, MaxValueBytes: 64 << 20},
+		Cache:   Cache{EvictionPolicy: "noeviction", EvictionSamples: 5, MaxValueBytes: 64 << 20, ScriptLimit: time.Minute},
 		Limits:  Limits{MaxClients: 10000, MaxQueryBuffer: 128 << 20, MaxOutputBuffer: 256 << 20, HTTPMaxConns: 1024},
 		Logging: Logging{Level: "info", Format: "text"},
 	}

@@ -192,6 +192,9 @@ func (c Config) checkStorage(k *check) {
 		k.fail("cache.eviction_samples", "%d is impossible; want 1 to 64, usually 5", n)
 	}
 	k.size("cache.max_value_bytes", c.Cache.MaxValueBytes, 1<<10, 512<<20)
+	if d := c.Cache.ScriptLimit; d < 100*time.Millisecond || d > 24*time.Hour {
+		k.fail("cache.script_limit", "%s is impossible; want 100ms to 24h, usually 1m0s", d)
+	}
 }
 
 func (c Config) checkLimits(k *check) {

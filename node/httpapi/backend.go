@@ -51,7 +51,7 @@ const (
 // Kind is the type of a Reply.
 type Kind uint8
 
-// The kinds of replies. KindArray is for completeness; no route asks for one.
+// The kinds of replies.
 const (
 	KindNull Kind = iota
 	KindBytes

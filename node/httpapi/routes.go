@@ -47,6 +47,7 @@ func (s *Server) routes() []route {
 		{"/api/status", get(s.status)},
 		{"/api/cluster/members", get(s.members)},
 		{"/api/cluster/topology", get(s.topology)},
+		{"/api/cluster/hotkeys", get(s.hotKeys)},
 		{"/api/openapi.yaml", get(s.openAPI)},
 		{"/api/admin/drain", post(s.admin("drained", s.backend.Drain))},
 		{"/api/admin/handover", post(s.admin("handed over", s.backend.Handover))},

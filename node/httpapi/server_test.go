@@ -26,6 +26,7 @@ type fakeNode struct {
 	values  map[string]string
 	ttl     map[string]int64
 	failure string // every command answers this error
+	hot     func(args []string) Reply
 	reasons []string
 	drained int
 	removed []string
@@ -57,6 +58,13 @@ func (f *fakeNode) Do(ctx context.Context, args ...[]byte) Reply {
 	defer f.mu.Unlock()
 	if f.failure != "" {
 		return ErrorReply(f.failure)
+	}
+	if string(args[0]) == "HOTKEYS" {
+		var words []string
+		for _, a := range args {
+			words = append(words, string(a))
+		}
+		return f.hot(words)
 	}
 	key := string(args[1])
 	value, found := f.values[key]

@@ -3,7 +3,6 @@ package nodetest
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,19 +18,7 @@ import (
 func TestNodesAgreeWithRedisOnRandomCommands(t *testing.T) {
 	for name, nodes := range map[string]int{"lone": 1, "cluster": 3} {
 		t.Run(name, func(t *testing.T) {
-			limit, seed := 3*time.Second, uint64(time.Now().UnixNano())
-			var err error
-			if s := os.Getenv("HYPERCACHE_DIFFERENTIAL"); s != "" {
-				if limit, err = time.ParseDuration(s); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if s := os.Getenv("HYPERCACHE_SEED"); s != "" {
-				if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-					t.Fatal(err)
-				}
-			}
-			t.Logf("HYPERCACHE_SEED=%d", seed)
+			limit, seed := differential(t, 3*time.Second)
 			redis := clusterOfOne(t)
 			var conns []*oracle.Conn
 			for _, n := range Start(t, nodes, nil).Nodes() {
@@ -54,11 +41,17 @@ func TestNodesAgreeWithRedisOnRandomCommands(t *testing.T) {
 // clusterOfOne is a redis-server in cluster mode with all slots.
 func clusterOfOne(t *testing.T) *oracle.Conn {
 	t.Helper()
-	c := oracle.Serve(t, t.TempDir(), "--cluster-enabled", "yes").Client(t)
+	return clusterServer(t).Client(t)
+}
+
+func clusterServer(t *testing.T) *oracle.Server {
+	t.Helper()
+	srv := oracle.Serve(t, t.TempDir(), "--cluster-enabled", "yes")
+	c := srv.Client(t)
 	say(t, c, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	Await(t, func() bool { return bytes.Contains(say(t, c, "CLUSTER", "INFO"), []byte("cluster_state:ok")) },
 		func() string { return "redis-server's cluster of one is not ready" })
-	return c
+	return srv
 }
 
 func say(t *testing.T, c *oracle.Conn, args ...string) []byte {

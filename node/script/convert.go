@@ -204,6 +204,10 @@ func (r *Run) pairsReply(w *resp.Writer, t *lua.LTable, depth int, values bool) 
 }
 
 // oneLine is s without line ends, byte for byte.
-func oneLine(s string) string { return lineEnds.Replace(s) }
+// oneLine is what of a text may be a status or an error: up to a zero byte, as C has it, on one line.
+func oneLine(s string) string {
+	s, _, _ = strings.Cut(s, "\x00")
+	return lineEnds.Replace(s)
+}
 
 var lineEnds = strings.NewReplacer("\r", " ", "\n", " ")

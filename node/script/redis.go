@@ -112,10 +112,12 @@ func (r *Run) arguments(l *lua.LState) (args [][]byte, problem string) {
 
 // oneString is the only argument of error_reply and status_reply. What is wrong with it is returned, not raised.
 func (r *Run) oneString(l *lua.LState) (text string, problem lua.LValue) {
-	if l.GetTop() != 1 || !joinable(l.Get(1)) {
+	s, ok := l.Get(1).(lua.LString)
+	if l.GetTop() != 1 || !ok {
 		return "", r.errorTable(l, "wrong number or type of arguments")
 	}
-	return valueText(l.Get(1)), nil
+	text, _, _ = strings.Cut(string(s), "\x00") // as C sees it
+	return text, nil
 }
 
 func (r *Run) errorReply(l *lua.LState) int {

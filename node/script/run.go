@@ -220,9 +220,9 @@ func (r *Run) whatFailed(err error) (msg, place string) {
 	var api *lua.ApiError
 	if errors.As(err, &api) {
 		if t, ok := api.Object.(*lua.LTable); ok {
-			msg = lua.LVAsString(t.RawGetString("err"))
-			if msg == "" {
-				msg = "ERR unknown error"
+			msg = "ERR unknown error"
+			if text, ok := t.RawGetString("err").(lua.LString); ok {
+				msg, _, _ = strings.Cut(string(text), "\x00")
 			}
 			source, line := t.RawGetString("source"), t.RawGetString("line")
 			if source != lua.LNil && line != lua.LNil {
@@ -239,8 +239,9 @@ func (r *Run) whatFailed(err error) (msg, place string) {
 }
 
 var (
-	indexing   = regexp.MustCompile(`attempt to index a non-table object\((\w+)\) with key '.*'`)
-	arithmetic = regexp.MustCompile(`cannot perform (\w+) operation between (\w+) and (\w+)`)
+	indexing    = regexp.MustCompile(`attempt to index a non-table object\((\w+)\) with key '.*'`)
+	badArgument = regexp.MustCompile(`bad argument #(\d+) to ([^' ]+) \(`)
+	arithmetic  = regexp.MustCompile(`cannot perform (\w+) operation between (\w+) and (\w+)`)
 )
 
 // luaMessage puts the interpreter's messages into Lua's words.
@@ -255,6 +256,7 @@ func luaMessage(s string) string {
 		}
 		return s[:m[0]] + "attempt to perform arithmetic on a " + kind + " value" + s[m[1]:]
 	}
+	s = badArgument.ReplaceAllString(s, "bad argument #$1 to '$2' (")
 	return strings.Replace(s, "attempt to call a non-function object", "attempt to call a nil value", 1)
 }
 

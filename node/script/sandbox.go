@@ -1,6 +1,7 @@
 package script
 
 import (
+	"math"
 	"math/rand/v2"
 
 	lua "github.com/yuin/gopher-lua"
@@ -125,6 +126,9 @@ func (r *Run) replaceBase(env *lua.LTable) {
 		if l.GetTop() == 0 {
 			l.Push(lua.LNil)
 		}
+		if n, ok := l.Get(1).(lua.LNumber); ok { // which gets its place in front as a text does
+			l.Replace(1, lua.LString(numberText(float64(n))))
+		}
 	})
 	r.plainErrors(env)
 	next := env.RawGetString("next")
@@ -137,6 +141,7 @@ func (r *Run) replaceBase(env *lua.LTable) {
 			return 3
 		},
 		"tostring":       r.toString,
+		"tonumber":       toNumber,
 		"loadstring":     r.loadString,
 		"load":           r.loadFunction,
 		"collectgarbage": func(l *lua.LState) int { l.Push(lua.LNumber(0)); return 1 },
@@ -151,16 +156,23 @@ func (r *Run) replaceBase(env *lua.LTable) {
 	})
 }
 
-// plainErrors has pcall give the text of an error that is a table with one, as Redis does.
+// plainErrors has pcall give the text of an error that is a table with one, as Redis does, and others in Lua's words.
 func (r *Run) plainErrors(env *lua.LTable) {
 	pcall := env.RawGetString("pcall").(*lua.LFunction)
 	env.RawSetString("pcall", r.l.NewFunction(func(l *lua.LState) int {
 		n := pcall.GFunction(l)
-		if t, ok := l.Get(-1).(*lua.LTable); ok && n == 2 && l.Get(-2) == lua.LFalse {
-			if text, ok := t.RawGetString("err").(lua.LString); ok {
+		if n != 2 || l.Get(-2) != lua.LFalse {
+			return n
+		}
+		switch e := l.Get(-1).(type) {
+		case *lua.LTable:
+			if text, ok := e.RawGetString("err").(lua.LString); ok {
 				l.Pop(1)
 				l.Push(text)
 			}
+		case lua.LString:
+			l.Pop(1)
+			l.Push(lua.LString(luaMessage(string(e))))
 		}
 		return n
 	}))
@@ -227,6 +239,7 @@ func (r *Run) coroutineFunctions(t *lua.LTable) {
 }
 
 func (r *Run) mathFunctions(t *lua.LTable) {
+	t.RawSetString("huge", lua.LNumber(math.Inf(1)))
 	t.RawSetString("random", r.l.NewFunction(func(l *lua.LState) int {
 		low, high := 1, 0
 		switch l.GetTop() {

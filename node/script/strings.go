@@ -111,6 +111,26 @@ func (r *Run) tableConcat(l *lua.LState) int {
 }
 
 func (r *Run) stringFunctions(t *lua.LTable) {
+	for name, table := range map[string]*[256]byte{"upper": &upperCase, "lower": &lowerCase} {
+		t.RawSetString(name, r.l.NewFunction(func(l *lua.LState) int {
+			b := []byte(l.CheckString(1))
+			for i := range b {
+				b[i] = table[b[i]]
+			}
+			l.Push(lua.LString(b))
+			return 1
+		}))
+	}
+	r.wrap(t, "byte", func(l *lua.LState) {
+		if l.GetTop() > 1 && l.OptInt(2, 1) == 0 { // before the first is the first
+			if l.GetTop() == 2 {
+				l.Push(lua.LNumber(0))
+			}
+			l.Replace(2, lua.LNumber(1))
+		}
+	})
+	r.wrap(t, "find", startWithin)
+	r.wrap(t, "match", startWithin)
 	t.RawSetString("rep", r.l.NewFunction(func(l *lua.LState) int {
 		s, n := l.CheckString(1), max(l.CheckInt(2), 0)
 		if len(s) > 0 && n > maxString/len(s) {
@@ -231,3 +251,25 @@ func quote(s string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// startWithin has a search begin behind the end of the text at most: the interpreter's own would fail.
+func startWithin(l *lua.LState) {
+	if end := len(l.CheckString(1)) + 1; l.OptInt(3, 1) > end {
+		l.Replace(3, lua.LNumber(end))
+	}
+}
+
+// upperCase and lowerCase are those of C's locale: bytes above 127 stay, whatever they are part of.
+var upperCase, lowerCase = func() (up, low [256]byte) {
+	for i := range 256 {
+		c := byte(i)
+		up[i], low[i] = c, c
+		switch {
+		case c >= 'a' && c <= 'z':
+			up[i] = c - 32
+		case c >= 'A' && c <= 'Z':
+			low[i] = c + 32
+		}
+	}
+	return up, low
+}()

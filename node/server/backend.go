@@ -9,6 +9,7 @@ import (
 	"hypercache/node/cache"
 	"hypercache/node/httpapi"
 	"hypercache/node/member"
+	"hypercache/node/resp"
 	"hypercache/node/ring"
 )
 
@@ -33,7 +34,7 @@ func (b backend) Read(ctx context.Context, level httpapi.ReadLevel, args ...[]by
 	return parseReply(raw)
 }
 
-// parseReply reads a flat RESP2 reply.
+// parseReply reads a RESP2 reply.
 func parseReply(raw []byte) httpapi.Reply {
 	end := slices.Index(raw, '\r')
 	if len(raw) < 3 || end < 0 {
@@ -54,6 +55,21 @@ func parseReply(raw []byte) httpapi.Reply {
 			return httpapi.Reply{Kind: httpapi.KindNull}
 		}
 		return httpapi.Reply{Kind: httpapi.KindBytes, Bytes: raw[end+2 : end+2+n]}
+	case '*':
+		n, err := strconv.Atoi(line)
+		if err != nil || n < 0 {
+			return httpapi.Reply{Kind: httpapi.KindNull}
+		}
+		all := httpapi.Reply{Kind: httpapi.KindArray}
+		for rest := raw[end+2:]; n > 0; n-- {
+			size := resp.Size(rest)
+			if size == 0 {
+				return httpapi.ErrorReply("ERR the reply is malformed")
+			}
+			all.Array = append(all.Array, parseReply(rest[:size]))
+			rest = rest[size:]
+		}
+		return all
 	}
 	return httpapi.Reply{Kind: httpapi.KindNull}
 }

@@ -119,7 +119,7 @@ func (s *Server) open() error {
 	loops := max(runtime.GOMAXPROCS(0)-1, 1)
 	o := cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
-		Loops: loops, Logger: s.log, Clock: s.clock, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Libraries: s,
+		ScriptLimit: s.cfg.Cache.ScriptLimit, Loops: loops, Logger: s.log, Clock: s.clock, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Libraries: s,
 		Down: func(node string) bool { return s.net.Down(node) },
 	}
 	if s.cfg.Cluster.WriteAcks == "one" {

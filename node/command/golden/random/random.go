@@ -100,8 +100,16 @@ func Pick(rng *rand.Rand, words []string) string { return words[rng.IntN(len(wor
 
 // Request makes one random request.
 func Request(rng *rand.Rand) [][]byte {
-	var args [][]byte
-	for word := range strings.FieldsSeq(Pick(rng, grammar)) {
+	args := expand(rng, Pick(rng, grammar))
+	if string(args[0]) == "FLUSHALL" && rng.IntN(4) > 0 {
+		return Request(rng) // too often, and there is nothing left to compare
+	}
+	return args
+}
+
+// expand makes a request of a line of a grammar.
+func expand(rng *rand.Rand, line string) (args [][]byte) {
+	for word := range strings.FieldsSeq(line) {
 		switch word {
 		case "K":
 			word = Pick(rng, Keys)
@@ -127,9 +135,6 @@ func Request(rng *rand.Rand) [][]byte {
 			}
 		}
 		args = append(args, []byte(word))
-	}
-	if string(args[0]) == "FLUSHALL" && rng.IntN(4) > 0 {
-		return Request(rng) // too often, and there is nothing left to compare
 	}
 	return args
 }

@@ -16,7 +16,8 @@ import (
 	"hypercache/node/command/golden/oracle"
 )
 
-// later holds facts about subcommands that clients of today send and Redis got after 7.0.15, in its form.
+// later holds facts about subcommands that clients of today send and Redis got after 7.0.15, and about commands that it has
+// not, in its form.
 var later = map[string]struct{ info, docs string }{
 	"client|setinfo": {
 		info: "*10\r\n$14\r\nclient|setinfo\r\n:4\r\n~3\r\n+noscript\r\n+loading\r\n+stale\r\n:0\r\n:0\r\n:0\r\n" +
@@ -29,6 +30,10 @@ var later = map[string]struct{ info, docs string }{
 			"~2\r\n+@slow\r\n+@connection\r\n~0\r\n*0\r\n*0\r\n",
 		docs: "%4\r\n$7\r\nsummary\r\n$62\r\nSet whether this connection's reads touch keys' access clocks.\r\n$5\r\nsince\r\n$5\r\n7.2.0\r\n" +
 			"$5\r\ngroup\r\n$10\r\nconnection\r\n$10\r\ncomplexity\r\n$4\r\nO(1)\r\n",
+	},
+	"hotkeys": {
+		info: "*10\r\n$7\r\nhotkeys\r\n:-1\r\n~1\r\n+readonly\r\n:0\r\n:0\r\n:0\r\n~4\r\n+@keyspace\r\n+@read\r\n+@slow\r\n+@dangerous\r\n~2\r\n$25\r\nrequest_policy:all_shards\r\n$23\r\nresponse_policy:special\r\n*0\r\n*0\r\n",
+		docs: "%5\r\n$7\r\nsummary\r\n$38\r\nList the keys that are asked for most.\r\n$5\r\nsince\r\n$6\r\n7.0.15\r\n$5\r\ngroup\r\n$7\r\ngeneric\r\n$10\r\ncomplexity\r\n$47\r\nO(N) with N being the number of groups of slots\r\n$9\r\narguments\r\n*1\r\n%4\r\n$4\r\nname\r\n$5\r\ncount\r\n$4\r\ntype\r\n$7\r\ninteger\r\n$5\r\ntoken\r\n$5\r\nCOUNT\r\n$5\r\nflags\r\n*1\r\n+optional\r\n",
 	},
 }
 
@@ -127,6 +132,14 @@ func record(c *oracle.Conn) ([]command, error) {
 		cmd.complete()
 		out = append(out, cmd)
 	}
+	for name, facts := range later {
+		if !strings.Contains(name, "|") {
+			info, _ := parse([]byte(facts.info))
+			docs, _ := parse([]byte(facts.docs))
+			out = append(out, command{name, info, docs})
+		}
+	}
+	slices.SortFunc(out, func(a, b command) int { return strings.Compare(a.name, b.name) })
 	return out, nil
 }
 
