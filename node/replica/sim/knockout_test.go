@@ -29,6 +29,10 @@ var knockouts = []knockout{
 	{"lead-after-restart", Options{Rules: replica.Rules{LeadAfterRestart: true}}},
 }
 
+// near is a seed a little before the first one, counted from 1, that finds the rule missing: counting there would take
+// minutes with the race detector. DESIGN.md has the whole numbers; -first searches from elsewhere.
+var near = map[string]uint64{"no-promise-persist": 480, "commit-old-term": 1300, "no-incarnation-check": 5200}
+
 // knockoutBound is how many seeds may pass until the absence of a rule is noticed. Most are found among the first
 // hundred, the rarest among the first few thousand.
 const knockoutBound = 10000
@@ -40,14 +44,18 @@ func TestKnockouts(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			k.opts.ClientsOnly = *clientsFlag
-			find(t, k.opts, knockoutBound)
+			first := *firstFlag
+			if first == 1 {
+				first = max(first, near[k.name])
+			}
+			find(t, k.opts, first, knockoutBound)
 		})
 	}
 }
 
-func find(t *testing.T, opts Options, bound int) {
+func find(t *testing.T, opts Options, first uint64, bound int) {
 	for n := range uint64(bound) {
-		seed := *firstFlag + n
+		seed := first + n
 		r := Run(seed, opts)
 		if r.Violation == "" || r.Violation[:len(notLive)] == notLive {
 			continue

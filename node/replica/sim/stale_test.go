@@ -39,7 +39,7 @@ func TestKnockoutsOfStaleReads(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			k.opts.ClientsOnly = *clientsFlag
-			find(t, k.opts, knockoutBound)
+			find(t, k.opts, *firstFlag, knockoutBound)
 		})
 	}
 }
