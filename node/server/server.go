@@ -40,6 +40,7 @@ type Server struct {
 	version string
 
 	journal   *journal.Journal // nil without persistence
+	placed    atomic.Bool      // the driver knows which groups this node holds
 	importing atomic.Bool      // libraries of an import are not in the topology yet
 	settled   atomic.Bool      // it was ready once: a change of voters later does not take it out of service
 	rewrite   chan struct{}    // asks for a rewrite of the journal

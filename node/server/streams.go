@@ -120,6 +120,7 @@ func (s *Server) fence(ctx context.Context, from string, payload []byte) ([]byte
 	if err := topology.Decode(payload, &q); err != nil {
 		return nil, err
 	}
+	s.awaitPlace(ctx)
 	list := make([]replica.Fencing, 0, len(q.Groups))
 	for _, f := range q.Groups {
 		if int(f.Group) >= ring.Groups {
@@ -141,6 +142,28 @@ func (s *Server) fence(ctx context.Context, from string, payload []byte) ([]byte
 		})
 	}
 	return topology.Encode(a), nil
+}
+
+// placeWait is less than a leader waits for the last answers to its fence (topology.Timing.FenceGrace).
+const placeWait = 80 * time.Millisecond
+
+// awaitPlace has a node that may have forgotten promises learn what place it has before it is fenced: until then its replicas
+// are silent. In a cluster that is just being founded the fence often comes first, and who does not answer gets no primaries.
+func (s *Server) awaitPlace(ctx context.Context) {
+	if !s.restored.forgetful || s.placed.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, placeWait)
+	defer cancel()
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for !s.placed.Load() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // awaitHead waits until the group's log reaches what the old primary had, whose last records may be on their way.
@@ -232,6 +255,7 @@ func (s *Server) topologyChanged(st *topology.State) {
 	// What knows this process was committed after it started: every promise that it may have forgotten is older.
 	if !s.restored.forgetful || st.Members[s.id()].Run == run {
 		s.driver.Configure(list)
+		s.placed.Store(s.placed.Load() || len(list) > 0)
 	}
 	addr := map[string]string{}
 	for id, m := range st.Members {
