@@ -22,9 +22,10 @@ func main() {
 	flag.StringVar(&o.node, "node", "bin/hypercache", "the node's `program`")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds per figure; the best counts")
 	flag.DurationVar(&o.each, "each", 3*time.Second, "about how long one round of one figure takes")
-	flag.StringVar(&o.only, "only", "", "lone, journal, memory, restart, cluster or reads; empty: all")
-	flag.StringVar(&o.data, "data", "", "of the figures of memory, those whose name has this in it")
+	flag.StringVar(&o.only, "only", "", "lone, journal, memory, restart, pauses, cluster or reads; empty: all")
+	flag.StringVar(&o.data, "data", "", "of the figures of memory and pauses, those whose name has this in it")
 	flag.IntVar(&o.million, "million", 1_000_000, "keys of the figures of memory and restart; memory has ten times as many too")
+	flag.IntVar(&o.keys, "keys", 1_000_000, "keys of the figures of pauses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -41,6 +42,7 @@ type options struct {
 	only   string
 
 	million int
+	keys    int
 	data    string
 }
 
@@ -58,7 +60,7 @@ func run(ctx context.Context, o options) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, options, *farm) error
-	}{{"lone", benchLone}, {"journal", benchJournal}, {"memory", benchMemory}, {"restart", benchRestart}, {"cluster", benchCluster}, {"reads", benchReads}} {
+	}{{"lone", benchLone}, {"journal", benchJournal}, {"memory", benchMemory}, {"restart", benchRestart}, {"pauses", benchPauses}, {"cluster", benchCluster}, {"reads", benchReads}} {
 		if o.only != "" && o.only != part.name {
 			continue
 		}
