@@ -67,7 +67,7 @@ func (l *load) note(key, value string, err error, took time.Duration) {
 	l.ops += 2
 	l.longest = max(l.longest, took)
 	if err != nil {
-		l.failed = append(l.failed, fmt.Errorf("%s: %w", key, err))
+		l.failed = append(l.failed, fmt.Errorf("%s %s, after %v: %w", time.Now().UTC().Format("15:04:05.000"), key, took.Round(time.Millisecond), err))
 		return
 	}
 	l.acked[key] = value
@@ -79,11 +79,15 @@ func (l *load) stop() {
 	l.workers.Wait()
 }
 
-// lost counts acknowledged writes that are not there as they were written.
+// lost counts acknowledged writes that are not there as they were written. Whether all operations succeed was the load's question:
+// here the client may need some attempts, since it dials a VM that has just gone until it learns of it, and each takes a timeout.
 func (l *load) lost(ctx context.Context) (int, error) {
 	lost := 0
 	for key, value := range l.acked {
 		got, err := l.client.Get(ctx, key).Result()
+		for n := 0; n < 5 && err != nil && err != redis.Nil; n++ {
+			got, err = l.client.Get(ctx, key).Result()
+		}
 		if err != nil && err != redis.Nil {
 			return lost, fmt.Errorf("GET %s: %w", key, err)
 		}

@@ -270,16 +270,22 @@ func (v *vmStack) mustUp() string {
 	v.t.Helper()
 	out, err := v.try("up", "-s", "e2e", "--yes", "--skip-preview")
 	if err != nil {
-		for i := range v.site.nodes {
-			if id := v.cloud.machine(fmt.Sprintf("node-%d", i+1)); id != "" {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				v.t.Logf("node-%d:\n%s", i+1, v.lab.Console(ctx, id))
-				cancel()
-			}
-		}
+		v.consoles()
 		v.t.Fatalf("pulumi up: %v\n%s", err, out)
 	}
 	return out
+}
+
+// consoles logs what the VMs said.
+func (v *vmStack) consoles() {
+	v.t.Helper()
+	for i := range v.site.nodes {
+		if id := v.cloud.machine(fmt.Sprintf("node-%d", i+1)); id != "" {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			v.t.Logf("node-%d:\n%s", i+1, v.lab.Console(ctx, id))
+			cancel()
+		}
+	}
 }
 
 // healthCheck runs scripts/health-check.sh inside the network.

@@ -30,6 +30,7 @@ type rule struct {
 // needs of both. serf is known to node/member alone, raft to node/topology alone, the Pulumi SDK to infra alone.
 var rules = map[string]rule{
 	"node/ring":           {},
+	"node/underway":       {},
 	"node/store":          {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys", "github.com/cespare/xxhash/v2"}},
 	"node/resp":           {external: []string{"github.com/tidwall/redcon", "golang.org/x/sys"}},
 	"node/config":         {external: []string{"github.com/knadh/koanf", "gopkg.in/yaml.v3"}},
@@ -39,12 +40,13 @@ var rules = map[string]rule{
 	"node/redisfile":      {internal: []string{"node/rdb", "node/command", "node/resp", "node/store", "node/script"}},
 	"node/pubsub":         {internal: []string{"node/ring", "node/resp"}},
 	"node/tracking":       {internal: []string{"node/ring", "node/resp", "node/pubsub"}},
-	"node/journal":        {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys"}},
+	"node/journal":        {internal: []string{"node/ring", "node/underway"}, external: []string{"golang.org/x/sys"}},
 	"node/member":         {external: []string{"github.com/hashicorp/serf", "github.com/hashicorp/memberlist", "github.com/hashicorp/go-msgpack"}},
-	"node/topology":       {internal: []string{"node/ring"}, external: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt", "github.com/hashicorp/go-hclog"}},
+	"node/topology":       {internal: []string{"node/ring", "node/underway"}, external: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt", "github.com/hashicorp/go-hclog"}},
 	"node/replica":        {internal: []string{"node/ring", "node/journal"}},
 	"node/peer":           {external: []string{"golang.org/x/sync"}},
 	"node/clock":          {external: []string{"golang.org/x/sys"}},
+	"node/replica/sim":    {internal: []string{"node/ring", "node/journal", "node/replica"}},
 	"node/sim":            {internal: []string{"node/ring", "node/journal", "node/replica", "node/topology"}},
 	"node/script":         {internal: []string{"node/resp"}, external: []string{"github.com/yuin/gopher-lua"}},
 	"node/cache": {internal: []string{"node/ring", "node/store", "node/resp", "node/command", "node/journal", "node/replica",
@@ -81,7 +83,7 @@ var rules = map[string]rule{
 	"infra/cloudtest/cloud/shapegen": {internal: []string{"infra/cloudtest/cloud"}},
 	"infra/e2e":                      {internal: []string{"infra/provider/machine", "infra/cloudtest"}, external: []string{"github.com/pulumi/pulumi/sdk/v3"}},
 	"scripts/bench":                  {},
-	"scripts/faults":                 {external: []string{"golang.org/x/sys", "github.com/anishathalye/porcupine"}},
+	"scripts/faults":                 {internal: []string{"node/ring"}, external: []string{"golang.org/x/sys", "github.com/anishathalye/porcupine"}},
 
 	"configs":  {internal: []string{"node/config"}},
 	"internal": {},

@@ -226,6 +226,7 @@ func TestWaitsFollowThePrimary(t *testing.T) {
 	short := c.block(c.nodes[0], "BLPOP "+key(0, 8)+" 1")
 	farShort := c.block(c.nodes[2], "BLPOP "+key(0, 8)+" 1")
 	for _, next := range []*node{c.nodes[1], c.nodes[2], c.nodes[0]} {
+		eventually(t, "it lacks nothing, so that it is elected", func() bool { return c.lacksNothing(next) })
 		c.led(next)
 		eventually(t, "the waits have moved", func() bool { return next.sleepers() >= 12 })
 	}

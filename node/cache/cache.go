@@ -54,15 +54,16 @@ type Options struct {
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
 // interface's rules.
 type Cache struct {
-	opt    Options
-	log    *slog.Logger
-	db     *store.DB
-	driver *replica.Driver[stream]
-	parts  [ring.Groups]part
-	view   atomic.Pointer[view]
-	loops  []round
-	park   parking
-	alarms alarms
+	opt     Options
+	log     *slog.Logger
+	db      *store.DB
+	driver  *replica.Driver[stream]
+	parts   [ring.Groups]part
+	view    atomic.Pointer[view]
+	routing sync.Mutex // orders changes of view
+	loops   []round
+	park    parking
+	alarms  alarms
 	// blocked are the connections whose clients wait for keys.
 	blocked blockedClients
 
@@ -80,8 +81,11 @@ type Cache struct {
 	batches   sync.Pool
 	work      steps
 	isolated  atomic.Bool // Options.Isolated, as of the last tick
+	sweeping  sweeping
+	short     atomic.Bool // the data is over its limit by more than one command should wait for
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool
+	leaving    atomic.Bool  // Leave was called
 	clock      atomic.Int64 // guarded unix ms of the last sweep, for what replicas apply
 	Stats      Stats
 	obs        observing
@@ -94,6 +98,7 @@ type Stats struct {
 	Commands, Forwarded, Received, Parked      atomic.Uint64
 	Hits, Misses, Expired, Evicted, Unanswered atomic.Uint64
 	ReadsLease, ReadsQuorum, ReadsStale        atomic.Uint64
+	Moved                                      atomic.Uint64 // commands that were answered with MOVED
 }
 
 // part is what the cache keeps of one group, under the group's lock.
@@ -120,7 +125,10 @@ type part struct {
 type view struct {
 	epoch   uint64
 	primary [ring.Groups]string
-	addr    map[string]string // node -> RESP address, for MOVED
+	addr    map[string]string      // node -> RESP address, for MOVED
+	left    [ring.Groups]time.Time // when this node stopped being the primary, if it ever was
+	turn    uint64                 // counts changes of what this node is the primary of
+	enough  int                    // see enough
 }
 
 // elsewhere tells that a group has a primary, and that it is not this node.
@@ -239,7 +247,21 @@ func (c *Cache) Attach(d *replica.Driver[stream]) {
 
 // Route says who is primary of which group from now on ("" where nobody is), and the nodes' RESP addresses.
 func (c *Cache) Route(epoch uint64, primary [ring.Groups]string, addr map[string]string) {
-	c.view.Store(&view{epoch: epoch, primary: primary, addr: addr})
+	c.routing.Lock()
+	defer c.routing.Unlock()
+	old, now := c.view.Load(), time.Now()
+	v := &view{epoch: epoch, primary: primary, addr: addr, left: old.left, turn: old.turn}
+	for g := range primary {
+		was, is := old.primary[g] == c.opt.Self, primary[g] == c.opt.Self
+		if was != is {
+			v.turn = old.turn + 1
+		}
+		if was && !is {
+			v.left[g] = now
+		}
+	}
+	v.enough = enough(v.share(c.opt.Self, now))
+	c.view.Store(v)
 	c.park.kick()
 }
 
@@ -265,6 +287,7 @@ type conn struct {
 	functions queue         // FUNCTION commands that wait for the topology
 	watch     watch
 	last      lastWrite
+	aim       aim
 }
 
 // Client implements command.Conn.
@@ -312,6 +335,7 @@ func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 		problem = k.refusedExec(args, problem)
 	}
 	if k.tx != nil && c.queued(k, w, spec, problem, args) {
+		c.quiet(k)
 		return
 	}
 	if problem != "" {
@@ -373,14 +397,12 @@ func (c *Cache) keyed(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 		}
 	}
 	o := op{spec: spec, args: args, group: ring.GroupOf(slot), slot: slot, proto: w.Proto}
-	if k.client.ReadOnly() {
-		if k.acceptsStale(c) && c.fromCopy(&o, w, k.now, k.home) {
-			return
-		}
-		if to := c.view.Load(); to.primary[o.group] != c.opt.Self && to.addr[to.primary[o.group]] != "" {
-			w.Error(moved(slot, to.addr[to.primary[o.group]]))
-			return
-		}
+	if k.acceptsStale(c) && c.fromCopy(&o, w, k.now, k.home) {
+		return
+	}
+	if to := c.movedTo(k, slot); to != "" {
+		w.Error(to)
+		return
 	}
 	c.run(k, w, &o)
 }

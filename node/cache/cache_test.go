@@ -529,7 +529,7 @@ func TestFullNodeForwardsWrites(t *testing.T) {
 	c.alone()
 	k := c.client(c.nodes[0])
 	k.want("SET "+key(0, 0)+" v", "OK")
-	c.nodes[0].db.SetMaxMemory(1)
+	c.nodes[0].SetMaxMemory(1)
 	k.want("SET "+key(0, 1)+" v", errOOM)
 	k.want("SET "+key(1, 0)+" v", "OK")
 }

@@ -10,55 +10,81 @@ import (
 )
 
 const (
-	expireBatch   = 64 // keys a group loses per tick to expiry before its lock is given up
-	expireRounds  = 16 // batches per group and tick, so that a flood of expiries can't stop service
-	evictionTries = 64 // victims per write, at most
+	expireBatch   = 64   // keys a group loses to expiry before its lock is given up
+	expireRounds  = 4    // batches in a row, before the other groups have their turn
+	reclaimBlocks = 1000 // freed with one lock hold: a few tenths of a millisecond
+
+	evictionTries = 64 // victims that one write waits for, at most …
+	evictionShare = 8  // … and after which it need not make more room than it takes itself
+
+	// The Run goroutine deletes what expired, frees what was deleted and evicts what is over the limit in slices. It sleeps
+	// between them: a loop whose clients have sent something gets no processor while others run, and the scheduler would
+	// interrupt them only after ten milliseconds.
+	slice      = time.Millisecond
+	slicePause = time.Millisecond
 )
 
 var del = []byte("DEL")
 
-// sweep deletes expired keys of the groups that this node is primary of, and fails replies that waited too long. now is
-// a tick.
-func (c *Cache) sweep(now int64, r *round) {
-	unix := c.opt.Clock.Unix(now)
-	c.clock.Store(unix)
+// sweeping is where the pass over the groups stands that deletes expired keys. The Run goroutine owns it.
+type sweeping struct {
+	on   bool
+	at   int
+	left bool // a group that it has passed had more to do
+}
+
+// tick fails replies that waited too long, and has the next pass begin if the last one is done. now is a tick.
+func (c *Cache) tick(now int64) {
+	c.clock.Store(c.opt.Clock.Unix(now))
 	c.copiesRead.Store(c.driver.StaleWanted(time.Now()))
 	for i := range c.parts {
 		p := &c.parts[i]
-		for range expireRounds {
-			if p.busy.Load() != nil {
-				break
-			}
-			p.group.Lock()
-			c.expireWaiters(p, now)
-			n := 0
-			if p.group.Serving() && p.shard.Expires() > 0 && p.busy.Load() == nil {
-				n = c.expire(p, unix, r)
-			}
-			more := p.shard.Reclaim(reclaimBlocks)
-			p.group.Unlock()
-			if n < expireBatch && !more {
-				break
-			}
-		}
+		p.group.Lock()
+		c.expireWaiters(p, now)
+		p.group.Unlock()
 	}
+	c.sweeping.on = true
 }
 
-const (
-	reclaimBlocks = 1000 // freed with one lock hold: a few tenths of a millisecond
-	reclaimRounds = 8    // for one evicted value: a client waits for them
-)
-
-// reclaim frees what large values left that were deleted.
-func (p *part) reclaim() {
-	for range reclaimRounds {
-		p.group.Lock()
-		more := p.shard.Reclaim(reclaimBlocks)
-		p.group.Unlock()
-		if !more {
-			return
-		}
+// housekeep does one slice of what is due, and reports whether there is more.
+func (c *Cache) housekeep(r *round) (more bool) {
+	until := time.Now().Add(slice)
+	if c.short.Load() && c.makeRoom(until, r) {
+		return true
 	}
+	return c.sweeping.on && c.sweep(until, r)
+}
+
+// sweep goes on with the pass over the groups, until it is done or that time has come: it deletes expired keys where this node
+// is primary, and frees what was deleted.
+func (c *Cache) sweep(until time.Time, r *round) (more bool) {
+	unix := c.opt.Clock.Unix(c.ticks())
+	for ; c.sweeping.at < len(c.parts); c.sweeping.at++ {
+		p := &c.parts[c.sweeping.at]
+		more := true
+		for n := 0; more && n < expireRounds; n++ {
+			if more = c.sweepPart(p, unix, r); more && time.Now().After(until) {
+				return true
+			}
+		}
+		c.sweeping.left = c.sweeping.left || more
+	}
+	c.sweeping = sweeping{on: c.sweeping.left}
+	return c.sweeping.on
+}
+
+// sweepPart does what one hold of a group's lock is for, and reports whether there is more.
+func (c *Cache) sweepPart(p *part, unix int64, r *round) (more bool) {
+	if p.busy.Load() != nil {
+		return false
+	}
+	p.group.Lock()
+	defer p.group.Unlock()
+	n := 0
+	if p.group.Serving() && p.shard.Expires() > 0 && p.busy.Load() == nil && !c.driver.DiskFull() {
+		n = c.expire(p, unix, r)
+	}
+	return p.shard.Reclaim(reclaimBlocks) || n == expireBatch
 }
 
 func (c *Cache) expire(p *part, unix int64, r *round) int {
@@ -85,27 +111,77 @@ func (p *part) remove(key []byte, r *round) {
 	p.slotSeq[ring.Slot(key)%uint16(len(p.slotSeq))] = seq
 }
 
-// evict makes room by the store's policy. It returns false when nothing may go.
-func (c *Cache) evict(r *round) bool {
-	if c.db.Policy() == store.NoEviction {
-		return false
-	}
-	for range evictionTries {
-		if !c.evictOne(r) {
-			return false
+// room says what became of the wish to be below the limit.
+type room uint8
+
+const (
+	roomNone  room = iota // nothing may go
+	roomMade              // it is below, or what the command takes has been freed
+	roomLater             // more must go than one command should wait for; the Run goroutine is at it
+)
+
+// evict makes room by the store's policy for a command with need bytes of arguments.
+func (c *Cache) evict(need int, r *round) room {
+	freed := int64(0)
+	for n := 1; ; n++ {
+		got, ok := c.evictOne(r)
+		if !ok {
+			return roomNone
 		}
-		if !c.db.OverLimit() {
+		freed += got
+		switch {
+		case !c.db.OverLimit():
+			return roomMade
+		case n >= evictionShare && freed >= 2*int64(need): // the limit was lowered: each write brings the data nearer to it
+			c.runShort()
+			return roomMade
+		case n >= evictionTries:
+			c.runShort()
+			return roomLater
+		}
+	}
+}
+
+// runShort has the Run goroutine evict until the data is below the limit.
+func (c *Cache) runShort() {
+	if !c.short.Swap(true) {
+		c.park.kick()
+	}
+}
+
+// makeRoom evicts what is over the limit, until that time, and reports whether more must go.
+func (c *Cache) makeRoom(until time.Time, r *round) (more bool) {
+	for c.db.OverLimit() {
+		if _, ok := c.evictOne(r); !ok {
+			break
+		}
+		if time.Now().After(until) {
 			return true
 		}
 	}
-	return true
+	c.short.Store(false)
+	c.park.kick() // the writes that waited for it
+	return false
 }
 
-// evictOne takes the best victim among samples of the first group, from a random one on, that has any.
-func (c *Cache) evictOne(r *round) bool {
+// evictOne frees some of what was deleted, if something large waits for that: it counts as used until then, and another victim
+// would be one too many. Otherwise it takes the best victim among samples of the first group, from a random one on, that has any,
+// if the policy allows it and the journal has room for its DEL. It returns the bytes that became free.
+func (c *Cache) evictOne(r *round) (freed int64, ok bool) {
+	if grave, any := c.db.Unfreed(); any {
+		if p := &c.parts[grave]; p.busy.Load() == nil {
+			return c.dig(p), true
+		}
+	}
+	if c.db.Policy() == store.NoEviction || c.driver.DiskFull() {
+		return 0, false
+	}
 	first := r.rng.IntN(len(c.parts))
 	for i := range c.parts {
 		p := &c.parts[(first+i)%len(c.parts)]
+		if p.busy.Load() != nil {
+			continue // its lock may be held for as long as a script may take
+		}
 		p.group.Lock()
 		if !p.group.Serving() || p.busy.Load() != nil {
 			p.group.Unlock()
@@ -118,17 +194,43 @@ func (c *Cache) evictOne(r *round) bool {
 				victim, best = append(victim[:0], ref.Key()...), score
 			}
 		})
-		if victim != nil {
-			p.remove(victim, r)
-			c.vanished(p, command.ClassEvicted, "evicted", victim)
+		if victim == nil {
 			p.group.Unlock()
-			p.reclaim() // what it took counts as used until then
-			c.Stats.Evicted.Add(1)
-			return true
+			continue
 		}
+		before := p.shard.Bytes()
+		p.remove(victim, r)
+		c.vanished(p, command.ClassEvicted, "evicted", victim)
+		p.shard.Reclaim(reclaimBlocks)
+		freed = before - p.shard.Bytes()
+		p.group.Unlock()
+		c.Stats.Evicted.Add(1)
+		return freed, true
+	}
+	return 0, false
+}
+
+// dig frees some of what was deleted in p.
+func (c *Cache) dig(p *part) (freed int64) {
+	p.group.Lock()
+	defer p.group.Unlock()
+	before := p.shard.Bytes()
+	p.shard.Reclaim(reclaimBlocks)
+	return before - p.shard.Bytes()
+}
+
+// SetMaxMemory changes the limit of the data, in bytes, 0 for none. From the next command on it holds.
+func (c *Cache) SetMaxMemory(limit int64) {
+	c.db.SetMaxMemory(limit)
+	for i := range c.parts { // small groups have not told yet what they hold
+		p := &c.parts[i]
+		if p.busy.Load() != nil {
+			continue // what its script writes tells
+		}
+		p.group.Lock()
+		p.shard.Reclaim(1)
 		p.group.Unlock()
 	}
-	return false
 }
 
 // CountKeysInSlot counts the keys of a slot that this node holds.

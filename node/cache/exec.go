@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hypercache/node/command"
+	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 	"hypercache/node/store"
@@ -100,14 +101,19 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	r.now = now
 	o.quorum = o.quorum || c.opt.Quorum
 	p := &c.parts[o.group]
-	if o.spec.DenyOOM && c.db.OverLimit() && p.serving() && !c.evict(r) {
-		c.answer(w, &to, o.refusal(errOOM))
-		return done
-	}
 	if where, busy := c.whileBusy(p, o, w, now, &to); busy {
 		return where
 	}
-	full := o.scripted() && c.db.OverLimit() && p.serving() && !c.evict(r)
+	if o.spec.DenyOOM && c.db.OverLimit() && !c.driver.DiskFull() && p.serving() {
+		switch c.evict(o.bytes(), r) {
+		case roomNone:
+			c.answer(w, &to, o.refusal(errOOM))
+			return done
+		case roomLater:
+			return later
+		}
+	}
+	full := o.scripted() && c.db.OverLimit() && p.serving() && c.evict(o.bytes(), r) == roomNone
 	mark := len(w.Buf)
 	o.noBlock = to.b == nil
 	p.group.Lock()
@@ -173,6 +179,21 @@ func (c *Cache) exec(o *op, w *resp.Writer, now int64, r *round, to origin) outc
 	return done
 }
 
+// bytes is the size of the op's arguments.
+func (o *op) bytes() (n int) {
+	for _, a := range o.args {
+		n += len(a)
+	}
+	if o.tx != nil {
+		for _, c := range o.tx.commands {
+			for _, a := range c.args {
+				n += len(a)
+			}
+		}
+	}
+	return n
+}
+
 // serving tells that this node's memory is what a write to the group would take.
 func (p *part) serving() bool {
 	p.group.Lock()
@@ -221,6 +242,9 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 	return fx
 }
 
+// keptEffects is how large a buffer of effects each of the groups may keep, in bytes.
+const keptEffects = 32 << 10
+
 // order gives a write its place in the log, and returns the record that the reply must wait for. It returns false
 // when the reply may rest on state that another primary has changed meanwhile: nothing was changed here then.
 func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool) {
@@ -228,7 +252,7 @@ func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool)
 	if fx != nil && fx.N > 0 {
 		seq = p.group.Propose(fx.Buf, &r.batch)
 		p.touched(o, seq)
-		if cap(fx.Buf) > 1<<20 {
+		if cap(fx.Buf) > keptEffects {
 			fx.Buf = nil
 		}
 		return seq, true
@@ -385,21 +409,71 @@ func (c *Cache) Apply(group uint16, effects []byte) error {
 }
 
 // Snapshot implements replica.Machine.
-func (c *Cache) Snapshot(group uint16, emit func([]byte)) {
-	var fx command.Effects
-	full := func() {
-		emit(fx.Buf)
-		fx.Reset()
+func (c *Cache) Snapshot(group uint16) replica.Snapshot {
+	return &Snapshot{shard: c.parts[group].shard}
+}
+
+// Snapshot is a copy of a group's content, which a replica or the journal gets as effects. The zero value is one once Of has said
+// which. It is not safe for concurrent use.
+type Snapshot struct {
+	shard *store.Shard
+	image store.Image
+	own   int64 // bytes of the image, as Size saw it
+	fx    command.Effects
+}
+
+// Of makes the next copy one of the group. It takes the place of the last one.
+func (s *Snapshot) Of(c *Cache, group uint16) { s.shard = c.parts[group].shard }
+
+// Size implements replica.Snapshot.
+func (s *Snapshot) Size() int64 {
+	own, heap := s.shard.ImageSize()
+	s.own = own
+	return own + heap
+}
+
+// Fit implements replica.Snapshot.
+func (s *Snapshot) Fit() { s.image.Fit(s.own) }
+
+// Take implements replica.Snapshot.
+func (s *Snapshot) Take() { s.image.Take(s.shard) }
+
+// Next implements replica.Snapshot.
+func (s *Snapshot) Next(emit func(effects []byte)) bool {
+	more := true
+	for more && len(s.fx.Buf) < snapshotPiece {
+		more = s.image.Next(func(r store.Ref) { s.encode(r, emit) })
 	}
-	c.parts[group].shard.Range(func(r store.Ref) bool {
-		command.EncodeEntry(&fx, r, full)
-		if len(fx.Buf) > 32<<10 {
-			full()
+	s.give(emit)
+	return more
+}
+
+// Live gives the content as it is now, all of it. The caller holds the group's lock.
+func (s *Snapshot) Live(emit func(effects []byte)) {
+	s.shard.Range(func(r store.Ref) bool {
+		if s.encode(r, emit); len(s.fx.Buf) > snapshotPiece {
+			s.give(emit)
 		}
 		return true
 	})
-	emit(fx.Buf)
+	s.give(emit)
 }
+
+const snapshotPiece = 32 << 10 // bytes of effects from which on they are given
+
+func (s *Snapshot) encode(r store.Ref, emit func([]byte)) {
+	command.EncodeEntry(&s.fx, r, func() { s.give(emit) })
+}
+
+func (s *Snapshot) give(emit func([]byte)) {
+	if len(s.fx.Buf) > 0 {
+		emit(s.fx.Buf)
+	}
+	s.fx.Reset()
+}
+
+// Close implements replica.Snapshot.
+func (s *Snapshot) Close() { s.image.Close() }
 
 // Clear implements replica.Machine.
 func (c *Cache) Clear(group uint16, emit func([]byte)) {

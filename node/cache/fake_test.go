@@ -72,6 +72,13 @@ func (j *disk) Commit(int64) error {
 	return fail
 }
 
+// count is how many records there are.
+func (j *disk) count() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.pos
+}
+
 func (j *disk) set(fail error, stall chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -325,6 +332,24 @@ func (c *cluster) led(by *node) {
 		all = append(all, x.id)
 	}
 	c.assign(func(int) string { return by.id }, func(int) []string { return all })
+}
+
+// lacksNothing tells that no node has records that by lacks.
+func (c *cluster) lacksNothing(by *node) bool {
+	head := func(x *node, g int) replica.Position {
+		p := &x.parts[g]
+		p.group.Lock()
+		defer p.group.Unlock()
+		return p.group.Head()
+	}
+	for g := range ring.Groups {
+		for _, x := range c.nodes {
+			if head(by, g).Less(head(x, g)) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func eventually(t *testing.T, what string, cond func() bool) {

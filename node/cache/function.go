@@ -423,7 +423,7 @@ func (c *Cache) outOfMemory() bool {
 	r := c.takeRound()
 	defer c.giveRound(r)
 	r.now = c.ticks()
-	return !c.evict(r)
+	return c.evict(0, r) == roomNone
 }
 
 func flushProblem(args [][]byte) string {

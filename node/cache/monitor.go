@@ -54,7 +54,7 @@ func (c *Cache) endMonitor(k *conn) {
 // show sends a command to the monitors, in Redis' form.
 func (c *Cache) show(k *conn, spec *command.Spec, args [][]byte) {
 	list := c.obs.monitors.list.Load()
-	if list == nil || len(*list) == 0 || spec.Flags&(command.FlagSkipMonitor|command.FlagAdmin) != 0 {
+	if list == nil || len(*list) == 0 || spec.Flags&(command.FlagSkipMonitor|command.FlagAdmin) != 0 && !spec.Script {
 		return
 	}
 	now := time.Now().UnixMicro()

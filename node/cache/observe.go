@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"strings"
 	"sync/atomic"
 
 	"hypercache/node/command"
@@ -105,7 +106,9 @@ func (c *Cache) closely(k *conn, w *resp.Writer, spec *command.Spec, args [][]by
 		w.Error("ERR Replica can't interact with the keyspace")
 		return
 	}
-	c.show(k, spec, args)
+	if spec.Name != "exec" { // which follows what it runs
+		c.show(k, spec, args)
+	}
 	k.watch.closely = true
 	if t := k.client.Tracking(); t != nil {
 		c.track(k, t, spec, args)
@@ -114,6 +117,12 @@ func (c *Cache) closely(k *conn, w *resp.Writer, spec *command.Spec, args [][]by
 	k.watch.reads, k.watch.noLoop = false, 0
 	k.watch.closely = false
 	k.s.SetListening(sub.Subscribed() || k.watch.monitor)
+	if strings.HasSuffix(spec.Name, "subscribe") { // its confirmations are pushes, which CLIENT REPLY does not concern
+		if k.watch.mute == command.ReplySkip {
+			k.watch.mute = command.ReplyOn
+		}
+		return
+	}
 	c.quiet(k)
 }
 

@@ -21,9 +21,17 @@ func TestMonitorsSeeTheCommandsOfOthers(t *testing.T) {
 	if !want.MatchString(got) {
 		t.Errorf("%s", got)
 	}
+	k.want("MULTI", "OK")
+	k.want("SET A 1", "QUEUED")
+	k.want("EXEC", "[OK]")
+	k.want("EVAL return 0", "nil")
+	got = regexp.MustCompile(`(?m)^\S+ \S+ \S+ `).ReplaceAllString(strings.Join(m.receive(4), "\n"), "")
+	if got != "\"MULTI\"\n\"SET\" \"A\" \"1\"\n\"EXEC\"\n\"EVAL\" \"return\" \"0\"" {
+		t.Errorf("%s", got)
+	}
 	m.want("GET a", "ERR Replica can't interact with the keyspace")
 	m.want("RESET", "RESET")
-	k.want("GET A", "nil")
+	k.want("GET A", "1")
 	m.silent("after RESET")
 }
 
@@ -38,6 +46,11 @@ func TestClientReplySaysWhichRepliesAreWanted(t *testing.T) {
 	k.send("CLIENT REPLY OFF", "GET "+far, "NOSUCH", "CLIENT REPLY SKIP", "SET "+far+" 2", "CLIENT REPLY ON", "GET "+far)
 	if got := strings.Join(k.receive(2), " "); got != "OK 2" {
 		t.Error("OFF:", got)
+	}
+	k.send("CLIENT REPLY OFF", "MULTI", "SET "+far+" 3", "NOSUCH", "DISCARD", "SUBSCRIBE ch", "CLIENT REPLY SKIP", "UNSUBSCRIBE ch",
+		"CLIENT REPLY ON")
+	if got := strings.Join(k.receive(3), " "); got != "[subscribe ch 1] [unsubscribe ch 0] OK" {
+		t.Error("OFF in a transaction, and with subscriptions:", got)
 	}
 	k.silent("at the end")
 }

@@ -156,7 +156,9 @@ func (c *Cache) Run(ctx context.Context) {
 	defer alarm.Stop()
 	r := earlyRound()
 	defer c.work.wait()
-	var retry <-chan time.Time // set while commands are parked
+	pieces := time.NewTimer(time.Hour) // of content that is sent to other nodes
+	defer pieces.Stop()
+	var retry, pace <-chan time.Time // set while commands are parked, and while there is more to housekeep
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,22 +173,32 @@ func (c *Cache) Run(ctx context.Context) {
 			c.routeParked(r, false)
 		case <-retry:
 			c.routeParked(r, false)
+		case <-pace:
+			pace = nil
 		case <-c.alarms.kick:
 		case <-alarm.C:
+		case <-c.driver.Wake():
+		case <-pieces.C:
 		case <-tick.C:
 			now := c.ticks()
 			if c.opt.Isolated != nil {
 				c.isolated.Store(c.opt.Isolated())
 			}
-			c.sweep(now, r)
+			c.tick(now)
 			c.expirePending(now)
 			c.driver.Tick(&r.batch)
 			c.obs.bus.Tick(time.Now())
 			c.answerWaits(time.Now())
 		}
+		if pace == nil && c.housekeep(r) {
+			pace = time.After(slicePause)
+		}
 		now := c.ticks()
 		c.ring(now)
 		alarm.Reset(c.alarms.next(now))
+		if after := c.driver.Pace(&r.batch); after > 0 {
+			pieces.Reset(after)
+		}
 		c.endRound(r)
 		if retry = nil; c.park.waiting() {
 			retry = time.After(parkRetry)
@@ -305,7 +317,11 @@ func (c *Cache) routeOne(v *view, w *waiting, now int64, r *round, closing bool)
 		return false
 	case now > w.deadline:
 		c.Stats.Unanswered.Add(1)
-		w.abandon(errNoPrimary)
+		msg := errNoPrimary
+		if w.write && c.db.OverLimit() {
+			msg = errOOM
+		}
+		w.abandon(msg)
 		return true
 	case now < w.after:
 		return false

@@ -131,3 +131,33 @@ func TestWhatAnUnreachableNodeMissesIsCounted(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What a transaction says to others must be true: nothing of one that was called off, and nothing before its writes are there.
+func TestMessagesOfATransactionFollowItsWrites(t *testing.T) {
+	c := start(t, 3, setup{})
+	c.alone()
+	sub, other, k := c.client(c.nodes[0]), c.client(c.nodes[1]), c.client(c.nodes[1])
+	sub.want("SUBSCRIBE news", "[subscribe news 1]")
+	name := key(2, 0)
+	k.want("WATCH "+name, "OK")
+	other.want("SET "+name+" 1", "OK")
+	k.want("MULTI", "OK")
+	k.want("PUBLISH news never", "QUEUED")
+	k.want("SET "+name+" 2", "QUEUED")
+	k.want("EXEC", "nil")
+	sub.silent("after a transaction that did not run")
+	k.want("MULTI", "OK")
+	k.want("PUBLISH news first", "QUEUED")
+	k.want("SET "+name+" 3", "QUEUED")
+	k.want("PUBLISH news second", "QUEUED")
+	k.want("EXEC", "[0 OK 0]")
+	if got := strings.Join(sub.receive(2), " "); got != "[message news first] [message news second]" {
+		t.Error(got)
+	}
+	k.want("MULTI", "OK")
+	k.want("PUBLISH news alone", "QUEUED")
+	k.want("EXEC", "[0]")
+	if got := sub.receive(1)[0]; got != "[message news alone]" {
+		t.Error(got)
+	}
+}

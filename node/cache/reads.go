@@ -28,8 +28,18 @@ const (
 // of changes by the primary, which must know what they have. Such a read keeps no order with what the connection has under
 // way elsewhere, since it may miss even what was acknowledged.
 func (k *conn) acceptsStale(c *Cache) bool {
-	return k.client.ReadOnly() && k.client.Tracking() == nil && !c.obs.pause.paused(false, k.now)
+	return k.client.ReadOnly() && k.client.Tracking() == nil && !c.leaving.Load() && !c.obs.pause.paused(false, k.now)
 }
+
+// redirected says that the connection is told MOVED rather than have its commands forwarded: it asked for that with READONLY,
+// or it asked for the map of slots and will have to ask again, since this node is about to stop.
+func (k *conn) redirected(c *Cache) bool {
+	return k.client.ReadOnly() || c.leaving.Load() && k.client.ClusterAware()
+}
+
+// Leave makes the node send cluster clients to the primaries, where it answers or forwards as long as it stays: it is about
+// to stop, and has no primaries any more.
+func (c *Cache) Leave() { c.leaving.Store(true) }
 
 // replicable says that a replica may run the command: it reads keys, changes nothing and never waits.
 func replicable(spec *command.Spec) bool {

@@ -162,12 +162,13 @@ func TestASingleReadCanAskForAMajority(t *testing.T) {
 	c.led(c.nodes[0])
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	for _, x := range c.nodes {
-		before := c.nodes[0].Stats.ReadsQuorum.Load()
+	for i, x := range c.nodes {
 		raw, err := x.DoAt(ctx, LevelQuorum, []byte("GET"), []byte("k"))
-		if err != nil || string(raw) != "$-1\r\n" || c.nodes[0].Stats.ReadsQuorum.Load() != before+1 {
-			t.Errorf("through %s: %q %v, %d more by quorum", x.id, raw, err, c.nodes[0].Stats.ReadsQuorum.Load()-before)
+		if err != nil || string(raw) != "$-1\r\n" {
+			t.Errorf("through %s: %q %v", x.id, raw, err)
 		}
+		// Counted at the end of a batch, when its answers may be there already.
+		eventually(t, "a read by quorum is counted", func() bool { return c.nodes[0].Stats.ReadsQuorum.Load() == uint64(i)+1 })
 	}
 }
 

@@ -79,6 +79,13 @@ func (g *gather) write(w *resp.Writer) {
 		g.writeByKey(w)
 	case command.MergeHot:
 		g.writeHot(w)
+	case command.MergeDigest:
+		shards := make([][]byte, len(g.parts))
+		for i, p := range g.parts {
+			_, body, _ := header(p)
+			shards[i] = body
+		}
+		w.SimpleString(command.JoinDigests(shards))
 	case command.MergeConcat:
 		var all [][]byte
 		for _, p := range g.parts {

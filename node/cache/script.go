@@ -274,10 +274,8 @@ func (x *scriptRun) end(msg string) { x.kill.CompareAndSwap(nil, &msg) }
 // threshold is how long a script may run before others are told.
 func (c *Cache) threshold() time.Duration {
 	const usual = 5000
-	for _, name := range []string{"busy-reply-threshold", "lua-time-limit"} { // two names of one parameter
-		if ms, err := strconv.ParseInt(c.opt.Server.Config().Get(name), 10, 64); err == nil && ms > 0 && ms != usual {
-			return time.Duration(ms) * time.Millisecond
-		}
+	if ms, err := strconv.ParseInt(c.opt.Server.Config().Get("busy-reply-threshold"), 10, 64); err == nil && ms > 0 {
+		return time.Duration(ms) * time.Millisecond
 	}
 	return usual * time.Millisecond
 }

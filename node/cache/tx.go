@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"hypercache/node/command"
+	"hypercache/node/pubsub"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
 )
 
 // A transaction's commands queue at the node that its client is connected to. EXEC sends them as one op to the primary of
 // their slot, which runs them under the group's lock and orders their effects as one record. Commands that concern the
-// connection are run here when EXEC comes, before the others are sent, and their replies put in their places.
+// connection are run here when EXEC comes, before the others are sent, and their replies put in their places; messages are sent once
+// the primary has answered.
 
 const (
 	maxTxBytes    = 64 << 20 // of the arguments of one transaction
@@ -215,10 +217,10 @@ func (c *Cache) refusesHere(spec *command.Spec, slot int, r *round) string {
 	full, over := c.driver.DiskFull(), spec.DenyOOM && c.db.OverLimit()
 	switch {
 	case !full && !over || !p.serving():
-	case over && !c.evict(r):
-		return errOOM
 	case full:
 		return errDiskFull
+	case c.evict(0, r) == roomNone:
+		return errOOM
 	}
 	return ""
 }
@@ -274,13 +276,15 @@ func (c *Cache) watch(k *conn, w *resp.Writer, args [][]byte) {
 	}
 }
 
-// movedTo is the redirection for a connection that asked for such, "" if the command may run.
+// movedTo is the redirection for a connection that asked for such, or whose client has an old map; "" if the command may run.
 func (c *Cache) movedTo(k *conn, slot uint16) string {
 	v := c.view.Load()
-	primary := v.primary[ring.GroupOf(slot)]
-	if !k.client.ReadOnly() || primary == c.opt.Self || v.addr[primary] == "" {
+	group := ring.GroupOf(slot)
+	primary := v.primary[group]
+	if stale := k.stale(c, v, group); !stale && !k.redirected(c) || primary == c.opt.Self || v.addr[primary] == "" {
 		return ""
 	}
+	c.Stats.Moved.Add(1)
 	return moved(slot, v.addr[primary])
 }
 
@@ -343,6 +347,9 @@ func (c *Cache) execTx(k *conn, w *resp.Writer) {
 		return
 	}
 	k.tx = nil
+	if c.obs.every.Load() != 0 {
+		defer c.show(k, command.Lookup(execName), [][]byte{execName})
+	}
 	if t.broken {
 		w.Error(errExecAbort)
 		return
@@ -366,11 +373,18 @@ func (c *Cache) execTx(k *conn, w *resp.Writer) {
 			c.track(k, client, q.spec, q.args)
 		}
 	}
+	if c.obs.every.Load() != 0 {
+		for i := range t.queue {
+			if q := &t.queue[i]; q.problem == "" {
+				c.show(k, q.spec, q.args)
+			}
+		}
+	}
 	proto := w.Proto
-	replies, local := c.runLocal(k, t, proto)
+	replies, local := c.runLocal(k, t, proto, remote)
 	if !remote {
-		w.Array(len(replies))
-		for _, raw := range replies {
+		w.Array(len(replies.list))
+		for _, raw := range replies.list {
 			w.Raw(raw)
 		}
 		return
@@ -384,15 +398,15 @@ func (c *Cache) execTx(k *conn, w *resp.Writer) {
 		return
 	}
 	g := &gather{left: 1, parts: make([][]byte, 1)}
-	g.then = func(parts [][]byte, to origin) { to.reply(mergeReplies(replies, parts[0])) }
+	g.then = func(parts [][]byte, to origin) { to.reply(replies.merge(parts[0])) }
 	c.dispatch(g, []op{*o}, k, k.now, k.home)
 	if g.complete(func() origin { return origin{t: k.s.Hold()} }) {
-		w.Raw(mergeReplies(replies, g.parts[0]))
+		w.Raw(replies.merge(g.parts[0]))
 	}
 }
 
 // afterWatches puts EXEC off until the connection's WATCHes are answered, if some are not: it returns false then.
-func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, replies [][]byte) bool {
+func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, replies *localReplies) bool {
 	if t.watch.settled(nil) {
 		return true
 	}
@@ -402,10 +416,10 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 	k.detach(n)
 	run := func() {
 		g := &gather{left: 1, parts: make([][]byte, 1)}
-		g.then = func(parts [][]byte, to origin) { to.reply(mergeReplies(replies, parts[0])) }
+		g.then = func(parts [][]byte, to origin) { to.reply(replies.merge(parts[0])) }
 		c.inPlace(t.op(slot, proto), origin{sink: g, conn: k, n: n})
 		if g.complete(func() origin { return to }) {
-			to.reply(mergeReplies(replies, g.parts[0]))
+			to.reply(replies.merge(g.parts[0]))
 		}
 		k.attach(n)
 	}
@@ -487,8 +501,8 @@ func (t *transaction) place() (slot int, remote, ok bool) {
 }
 
 // runLocal runs what concerns the connection. replies has nil where another node's belong.
-func (c *Cache) runLocal(k *conn, t *transaction, proto int) (replies [][]byte, any bool) {
-	replies = make([][]byte, len(t.queue))
+func (c *Cache) runLocal(k *conn, t *transaction, proto int, remote bool) (replies *localReplies, any bool) {
+	replies = &localReplies{list: make([][]byte, len(t.queue))}
 	for i := range t.queue {
 		q := &t.queue[i]
 		if !q.local {
@@ -501,15 +515,38 @@ func (c *Cache) runLocal(k *conn, t *transaction, proto int) (replies [][]byte, 
 			w.Error(q.problem)
 		case q.spec.Name == "unwatch": // EXEC has done it
 			w.OK()
+		case q.spec.Name == "ssubscribe":
+			w.Error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
+		case q.spec.Name == "monitor":
+			w.Error("ERR MONITOR isn't allowed for DENY BLOCKING client")
 		case q.spec.Scope == command.ScopeNode:
 			c.script(nil, &w, q.spec, q.args)
+		case remote && (q.spec.Name == "publish" || q.spec.Name == "spublish"):
+			// Others must not hear of it before the writes are committed, nor if the watches fail.
+			replies.messages = append(replies.messages, message{i, q.spec.Name == "spublish", q.args[1], q.args[2]})
+			replies.bus = c.opt.Server.Bus()
 		default:
 			ctx := command.ConnCtx{Spec: q.spec, Args: q.args, W: &w, Conn: txConn{k}, Server: c.opt.Server, Now: k.now}
 			ctx.Run()
 		}
-		replies[i] = w.Buf
+		if replies.list[i] = w.Buf; w.Buf == nil {
+			replies.list[i] = []byte{} // of a message
+		}
 	}
 	return replies, any
+}
+
+// localReplies are those of a transaction that no primary gives, nil elsewhere, and what has to wait for the primary's.
+type localReplies struct {
+	list     [][]byte
+	bus      *pubsub.Bus
+	messages []message
+}
+
+type message struct {
+	at               int // its place in the transaction
+	shard            bool
+	channel, payload []byte
 }
 
 // txConn is a connection inside EXEC: nothing waits there, and there is one reply for everything.
@@ -523,12 +560,12 @@ func (k txConn) WaitReplicas(int, time.Duration) (have int, now bool) {
 // Announce implements command.Conn.
 func (k txConn) Announce() { k.cache.obs.bus.Changed(func() {}) }
 
-// mergeReplies puts the replies of a primary between those that are here. What is no array of them is the whole reply: an
-// error, or null.
-func mergeReplies(replies [][]byte, raw []byte) []byte {
+// merge puts the replies of a primary between those that are here, and sends the messages. What is no array of them is the whole
+// reply: an error, or null.
+func (l *localReplies) merge(raw []byte) []byte {
 	n, rest, ok := header(raw)
 	missing := 0
-	for _, r := range replies {
+	for _, r := range l.list {
 		if r == nil {
 			missing++
 		}
@@ -536,9 +573,18 @@ func mergeReplies(replies [][]byte, raw []byte) []byte {
 	if !ok || raw[0] != '*' || n != missing {
 		return raw
 	}
-	w := resp.Writer{Buf: make([]byte, 0, len(raw)+64*len(replies))}
-	w.Array(len(replies))
-	for _, r := range replies {
+	for _, m := range l.messages {
+		publish := l.bus.Publish
+		if m.shard {
+			publish = l.bus.PublishShard
+		}
+		var w resp.Writer
+		w.Int(int64(publish(m.channel, m.payload)))
+		l.list[m.at] = w.Buf
+	}
+	w := resp.Writer{Buf: make([]byte, 0, len(raw)+64*len(l.list))}
+	w.Array(len(l.list))
+	for _, r := range l.list {
 		if r == nil {
 			size := resp.Size(rest)
 			if size == 0 {

@@ -42,6 +42,8 @@ const (
 	MergeConcat
 	// MergeHot takes the highest of lists of hot keys (HOTKEYS).
 	MergeHot
+	// MergeDigest combines digests of shards (DEBUG DIGEST); see JoinDigests.
+	MergeDigest
 	// MergeOne asks one shard at a time (SCAN: the cursor names it; RANDOMKEY: any that has keys).
 	MergeOne
 )
@@ -97,12 +99,13 @@ type Spec struct {
 	// Quick says that a run never takes long: constant or logarithmic time, and one key.
 	Quick bool
 
-	number int // from 0, dense
-	subs   []*Spec
-	run    func(*Ctx)
-	conn   func(*ConnCtx)
-	keys   func(args [][]byte, dst []int) []int
-	effect bool
+	number  int                       // from 0, dense
+	special func(args [][]byte) *Spec // another spec for a request whose arguments say so; nil for nearly all commands
+	subs    []*Spec
+	run     func(*Ctx)
+	conn    func(*ConnCtx)
+	keys    func(args [][]byte, dst []int) []int
+	effect  bool
 }
 
 // Ctx is one execution on one shard, whose lock the caller holds. It may be reused from command to command.
@@ -262,6 +265,8 @@ type ClusterNode struct {
 	TLS bool
 	// Health is "online", "loading" or "failed", as in CLUSTER SHARDS.
 	Health string
+	// Leaving says that the node is about to stop, or to leave the cluster.
+	Leaving bool
 	// Offset is the replication offset to report.
 	Offset int64
 }

@@ -38,6 +38,7 @@ const (
 	clientCachingYes
 	clientCachingNo
 	clientMonitor
+	clientMaintenance
 )
 
 // NewClient describes a new connection: its id, the addresses of both ends, its file descriptor (-1 if it has none),
@@ -118,6 +119,7 @@ func clientCommands() []binding {
 		{name: "client|info", conn: runClientInfo},
 		{name: "client|kill", conn: runClientKill},
 		{name: "client|list", conn: runClientList},
+		{name: "client|maint_notifications", conn: runClientMaintNotifications},
 		{name: "client|no-evict", conn: func(c *ConnCtx) { c.toggle(clientNoEvict) }},
 		{name: "client|no-touch", conn: func(c *ConnCtx) { c.toggle(clientNoTouch) }},
 		{name: "client|setinfo", conn: runClientSetInfo},
@@ -457,6 +459,8 @@ var clientHelp = []string{
 	"    Control server assisted client side caching.",
 	"TRACKINGINFO",
 	"    Report tracking status for the current connection.",
+	"MAINT_NOTIFICATIONS (ON [MOVING-ENDPOINT-TYPE <type>]|OFF)",
+	"    Push SMIGRATED to the current connection when slots leave this node. RESP3 only.",
 	"NO-EVICT (ON|OFF)",
 	"    Protect current client connection from eviction.",
 	"NO-TOUCH (ON|OFF)",

@@ -253,13 +253,15 @@ func (v *ClusterView) nodeLine(i, master int) []byte {
 }
 
 // runClusterSlots lists every range with its primary, then its replicas. Ranges without a primary are left out: a
-// client would dial nobody.
+// client would dial nobody. So are, as in Redis, replicas that are down, and those that are about to be: clients ask any node
+// of the list for the next one, and those that hang on a machine that has gone keep the old list meanwhile.
 func runClusterSlots(c *ConnCtx, v *ClusterView) {
 	var joined []ClusterRange
 	for _, rg := range v.Ranges {
 		if rg.Primary < 0 {
 			continue
 		}
+		rg.Replicas = slices.DeleteFunc(slices.Clone(rg.Replicas), func(n int) bool { return v.Nodes[n].Health == healthFailed || v.Nodes[n].Leaving })
 		if n := len(joined); n > 0 && joined[n-1].Last+1 == rg.First && joined[n-1].Primary == rg.Primary &&
 			slices.Equal(joined[n-1].Replicas, rg.Replicas) {
 			joined[n-1].Last = rg.Last

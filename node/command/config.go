@@ -94,13 +94,13 @@ func (c *Config) match(pattern string) []string {
 func (c *Config) set(pairs [][]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	changes, err := parseChanges(pairs)
+	changes, err := parseChanges(pairs, c.values)
 	if err != nil {
 		return err
 	}
 	for i, ch := range changes {
 		hook := c.hooks[ch.name]
-		if hook == nil {
+		if hook == nil || ch.value == c.values[ch.name] {
 			continue
 		}
 		if err := hook(ch.value); err != nil {
@@ -124,7 +124,8 @@ func changeError(name string, err error) error {
 	return fmt.Errorf("CONFIG SET failed (possibly related to argument '%s') - %w", name, err)
 }
 
-func parseChanges(pairs [][]byte) ([]change, error) {
+// parseChanges reads names and values. values are the present ones.
+func parseChanges(pairs [][]byte, values map[string]string) ([]change, error) {
 	var changes []change
 	var found []*param
 	var refused error
@@ -146,6 +147,9 @@ func parseChanges(pairs [][]byte) ([]change, error) {
 	}
 	for i, p := range found {
 		value, err := p.parse(string(pairs[2*i+1]))
+		if err == nil && p.fixed != "" && value != values[p.name] {
+			err = fmt.Errorf("it is %q for good: %s", values[p.name], p.fixed)
+		}
 		if err != nil {
 			return nil, changeError(p.name, err)
 		}
@@ -208,6 +212,7 @@ type param struct {
 	min, max  int64
 	choices   string // separated by blanks
 	immutable bool
+	fixed     string // why CONFIG SET takes no other value; "" if it does
 }
 
 // parse checks a value and gives it the form that CONFIG GET shows.

@@ -99,6 +99,9 @@ func runHello(c *ConnCtx) {
 		return
 	}
 	c.Conn.Client().proto.Store(int32(proto))
+	if proto != 3 {
+		c.Conn.Client().clear(clientMaintenance)
+	}
 	c.Conn.SetProto(proto)
 	c.W.Proto = proto
 	mode := "standalone"
@@ -169,7 +172,7 @@ func runQuit(c *ConnCtx) {
 func runReset(c *ConnCtx) {
 	cl := c.Conn.Client()
 	c.Conn.Reset()
-	cl.flags.Store(0)
+	cl.flags.And(clientNoEvict) // Redis leaves it, too
 	cl.proto.Store(2)
 	cl.setName("")
 	c.Conn.SetProto(2)

@@ -123,7 +123,7 @@ func TestModesOfAConnection(t *testing.T) {
 		t.Error("NO-EVICT, NO-TOUCH, HELLO do not show")
 	}
 	do("RESET")
-	if c.client.NoEvict() || c.client.NoTouch() || c.client.ClusterAware() || c.proto != 2 || c.client.Name() != "" {
+	if !c.client.NoEvict() || c.client.NoTouch() || c.client.ClusterAware() || c.proto != 2 || c.client.Name() != "" {
 		t.Error("RESET leaves something")
 	}
 	do("QUIT")
@@ -229,6 +229,22 @@ func TestClusterNodesText(t *testing.T) {
 	}
 }
 
+// TestNoClientIsSentToAReplicaThatIsDownOrAboutToBe looks at the second range: node 2's, replicated by 4 and 1.
+func TestNoClientIsSentToAReplicaThatIsDownOrAboutToBe(t *testing.T) {
+	for name, change := range map[string]func(*ClusterNode){
+		"down": func(n *ClusterNode) { n.Health = healthFailed }, "leaving": func(n *ClusterNode) { n.Leaving = true },
+	} {
+		view := threeNodes()
+		if got := clusterReply(t, 2, view, "SLOTS"); !strings.Contains(got, NodeID("node-4")) {
+			t.Fatalf("node 4 is not there: %q", got)
+		}
+		change(&view.Nodes[3])
+		if got := clusterReply(t, 2, view, "SLOTS"); strings.Contains(got, NodeID("node-4")) || strings.Count(got, NodeID("node-2")) != 3 {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 // TestGoRedisReadsTheCluster lets a real client parse the replies, in both protocols.
 func TestGoRedisReadsTheCluster(t *testing.T) {
 	for _, proto := range []int{2, 3} {
@@ -242,7 +258,7 @@ func TestGoRedisReadsTheCluster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(slots) != 4 || slots[0].Start != 0 || slots[0].End != 127 || len(slots[0].Nodes) != 3 ||
+		if len(slots) != 4 || slots[0].Start != 0 || slots[0].End != 127 || len(slots[0].Nodes) != 2 ||
 			slots[0].Nodes[0].Addr != "127.0.0.1:8080" || slots[0].Nodes[1].ID != NodeID("node-2") || slots[1].Nodes[0].Addr != "cache-2.example:8081" {
 			t.Errorf("RESP%d: CLUSTER SLOTS read as %+v", proto, slots)
 		}

@@ -51,6 +51,7 @@ var facts = []fact{
 	{"client|info", 2, FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},
 	{"client|kill", -3, FlagAdmin | FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},
 	{"client|list", -2, FlagAdmin | FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},
+	{"client|maint_notifications", -3, FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},
 	{"client|no-evict", 3, FlagAdmin | FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},
 	{"client|no-touch", 3, FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},
 	{"client|pause", -3, FlagAdmin | FlagNoScript | FlagLoading | FlagStale, 0, 0, 0},

@@ -16,7 +16,7 @@ func startRedis(t *testing.T, extra ...string) *oracle.Conn {
 }
 
 // laterThanOracle are the commands that redis-server 7.0.15 has not.
-var laterThanOracle = []string{"client|setinfo", "client|no-touch", "hotkeys"}
+var laterThanOracle = []string{"client|setinfo", "client|no-touch", "client|maint_notifications", "hotkeys"}
 
 // TestCommandTableIsRedisTable asks a live server, so that a stale facts.resp3 fails.
 func TestCommandTableIsRedisTable(t *testing.T) {

@@ -420,24 +420,31 @@ func (q *geoQuery) search(z *store.SortedSet) []geoPoint {
 		}
 		found = q.searchCell(z, cell, found, limit)
 	}
-	if q.sorted {
-		slices.SortStableFunc(found, func(a, b geoPoint) int {
-			if q.descending {
-				a, b = b, a
-			}
-			switch {
-			case a.dist < b.dist:
-				return -1
-			case a.dist > b.dist:
-				return 1
-			}
-			return 0
-		})
+	cut := q.count > 0 && q.count < int64(len(found))
+	switch {
+	case !q.sorted:
+	case cut:
+		partialSort(found, int(q.count), q.compare)
+	default:
+		slices.SortStableFunc(found, func(a, b geoPoint) int { return q.compare(&a, &b) })
 	}
-	if q.count > 0 && q.count < int64(len(found)) {
+	if cut {
 		found = found[:q.count]
 	}
 	return found
+}
+
+func (q *geoQuery) compare(a, b *geoPoint) int {
+	if q.descending {
+		a, b = b, a
+	}
+	switch {
+	case a.dist < b.dist:
+		return -1
+	case a.dist > b.dist:
+		return 1
+	}
+	return 0
 }
 
 // searchCell appends the members of one cell that are within the shape.

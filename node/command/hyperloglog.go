@@ -294,7 +294,12 @@ func (c *Ctx) makeDense(r store.Ref) []byte {
 		return nil
 	}
 	at := r.ExpireAt()
-	c.store(key, value, at, at != 0)
+	c.Shard.Set(key, value, at) // no change for those who watch or cache the key: it counts what it did
+	if at != 0 {
+		c.FX.setKeepTTL(key, value)
+	} else {
+		c.FX.set(key, value, at)
+	}
 	return value
 }
 

@@ -132,7 +132,8 @@ func (c *ConnCtx) commandKeys(withFlags bool) {
 	case s == nil:
 		c.W.Error("ERR Invalid command specified")
 		return
-	case s.FirstKey == 0 && s.Flags&FlagMovableKeys == 0: // DEBUG has keys, but not for Redis
+	case s.FirstKey == 0 && s.Flags&FlagMovableKeys == 0, s.Name == "ssubscribe", s.Name == "spublish", s.Name == "sunsubscribe":
+		// DEBUG has keys, but not for Redis; shard channels are none.
 		c.W.Error("ERR The command has no key arguments")
 		return
 	case !s.CheckArity(len(args)):
@@ -140,6 +141,10 @@ func (c *ConnCtx) commandKeys(withFlags bool) {
 		return
 	}
 	keys := Keys(s, args, nil)
+	if len(keys) == 0 && s.Flags&FlagNoMandatoryKeys == 0 {
+		c.W.Error("ERR Invalid arguments specified for command")
+		return
+	}
 	c.W.Array(len(keys))
 	for i, k := range keys {
 		if !withFlags {
@@ -152,12 +157,18 @@ func (c *ConnCtx) commandKeys(withFlags bool) {
 	}
 }
 
-// writeKeyFlags writes what a command does with its i-th key.
+// writeKeyFlags writes what a command does with its i-th key. What SET and BITFIELD do depends on their options.
 func writeKeyFlags(w *resp.Writer, s *Spec, args [][]byte, i int) {
-	if s.Name == "set" && !hasOption(args[3:], "get") { // the one command whose flags depend on its options
+	if s.Name == "set" && !hasOption(args[3:], "get") {
 		w.Set(2)
 		w.SimpleString("OW")
 		w.SimpleString("update")
+		return
+	}
+	if s.Name == "bitfield" && !hasOption(args[2:], "set") && !hasOption(args[2:], "incrby") {
+		w.Set(2)
+		w.SimpleString("RO")
+		w.SimpleString("access")
 		return
 	}
 	keySpecs := documents()[s.Name].info.kids[infoKeySpecs].kids

@@ -90,6 +90,7 @@ func init() {
 		specs = append(specs, s)
 		insert(s)
 	}
+	debugDigestSpec(byName["debug"])
 }
 
 func insert(s *Spec) {
@@ -192,6 +193,11 @@ func Resolve(args [][]byte) (spec *Spec, errText string) {
 	}
 	if !spec.CheckArity(len(args)) {
 		return nil, ArityError(spec)
+	}
+	if spec.special != nil {
+		if other := spec.special(args); other != nil {
+			spec = other
+		}
 	}
 	if spec.KeyStep > 1 && len(args)%spec.KeyStep != 1 {
 		return spec, ArityError(spec)

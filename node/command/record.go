@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -238,7 +239,10 @@ func runLatencyHistogram(c *ConnCtx) {
 	var list []total
 	for _, t := range c.Server.Record().totals() {
 		name := t.spec.Name
-		wanted := len(c.Args) == 2 || slices.ContainsFunc(c.Args[2:], func(a []byte) bool { return equalFold(a, name) })
+		wanted := len(c.Args) == 2 || slices.ContainsFunc(c.Args[2:], func(a []byte) bool {
+			container, _, _ := strings.Cut(name, "|")
+			return equalFold(a, name) || equalFold(a, container)
+		})
 		if wanted {
 			list = append(list, t)
 		}

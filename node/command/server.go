@@ -69,7 +69,7 @@ func (c *ConnCtx) timeout(arg []byte) (time.Duration, bool) {
 func runClientPause(c *ConnCtx) {
 	writes := false
 	if len(c.Args) > 4 {
-		c.W.Error(ArityError(c.Spec))
+		c.subcommandSyntax()
 		return
 	}
 	if len(c.Args) == 4 {

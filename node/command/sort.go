@@ -25,6 +25,7 @@ type sorting struct {
 	desc, alpha  bool
 	start, count int64 // LIMIT; a negative count is none
 	by           []byte
+	unsorted     bool // one of the BY has no star
 	get          [][]byte
 	dst          []byte // nil without STORE
 }
@@ -78,7 +79,9 @@ func (c *Ctx) parseSort() (s sorting, ok bool) {
 		case "store":
 			s.dst = c.Args[i+1]
 		case "by":
-			if s.by = c.Args[i+1]; !c.leadsHere(s.by) {
+			s.by = c.Args[i+1]
+			s.unsorted = s.unsorted || bytes.IndexByte(s.by, '*') < 0
+			if !c.leadsHere(s.by) {
 				c.W.Error("ERR BY option of SORT denied in cluster mode.")
 				return s, false
 			}
@@ -160,14 +163,14 @@ func runSort(c *Ctx) {
 	}
 	r, found := c.findRead(c.Args[1])
 	var items []sortItem
-	sorted := s.by == nil || bytes.IndexByte(s.by, '*') >= 0
+	sorted := !s.unsorted
 	if found {
 		if t := r.Type(); t != store.List && t != store.Set && t != store.ZSet {
 			c.W.Error(errWrongType)
 			return
 		}
-		if !sorted && r.Type() == store.Set && s.dst != nil {
-			// A set has no order of its own, and what is stored must be the same everywhere.
+		if !sorted && r.Type() == store.Set && (s.dst != nil || c.InScript) {
+			// A set has no order of its own, and what is stored, or done by a script, must be the same everywhere.
 			sorted, s.alpha, s.by = true, true, nil
 		}
 		if r.Type() == store.ZSet {
@@ -187,7 +190,7 @@ func runSort(c *Ctx) {
 	c.sortReply(s.limit(items), &s)
 }
 
-// sortElements are the elements in their own order; a sorted set's can be turned round.
+// sortElements are the elements in their own order; those of a list and a sorted set can be turned round.
 func sortElements(r store.Ref, reverse bool) (items []sortItem) {
 	add := func(e []byte) { items = append(items, sortItem{element: e}) }
 	switch r.Type() {
@@ -200,9 +203,9 @@ func sortElements(r store.Ref, reverse bool) (items []sortItem) {
 	case store.ZSet:
 		z := r.SortedSet()
 		z.Each(0, 1, func(e []byte, _ float64) bool { add(bytes.Clone(e)); return true })
-		if reverse {
-			slices.Reverse(items)
-		}
+	}
+	if reverse && r.Type() != store.Set {
+		slices.Reverse(items)
 	}
 	return items
 }

@@ -185,8 +185,14 @@ func (c *Ctx) parseXAdd() (a xaddArgs, ok bool) {
 	return a, true
 }
 
-// trimLimit is how many entries ~ removes at once unless LIMIT says otherwise: 100 nodes.
-const trimLimit = 100 * 100
+// trimLimit is how many entries ~ removes at once unless LIMIT says otherwise: 100 nodes, but at most a million, and 10,000 if nodes
+// have no limit.
+func (c *Ctx) trimLimit() int64 {
+	if n := int64(c.Shard.Limits().StreamEntries); n > 0 {
+		return 100 * min(n, 10_000)
+	}
+	return 10_000
+}
 
 // parseTrim reads the options of XADD and XTRIM, for XADD up to the ID, whose place is at.
 func (c *Ctx) parseTrim(xadd bool) (a xaddArgs, at int, ok bool) {
@@ -279,7 +285,7 @@ func (c *Ctx) checkTrim(a *xaddArgs, limited, xadd bool) bool {
 		c.W.Error("ERR syntax error, LIMIT cannot be used without the special ~ option")
 	default:
 		if a.trim.Approx && !limited {
-			a.trim.Limit = trimLimit
+			a.trim.Limit = c.trimLimit()
 		}
 		return true
 	}

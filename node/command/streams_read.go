@@ -91,10 +91,8 @@ func streamsKeys(args [][]byte, dst []int) []int {
 			i += 2
 		case option(args[i], "noack"):
 		case option(args[i], "streams"):
-			if n := len(args) - i - 1; n%2 == 0 {
-				for k := range n / 2 {
-					dst = append(dst, i+1+k)
-				}
+			for k := range (len(args) - i - 1) / 2 { // an odd one out is the command's error
+				dst = append(dst, i+1+k)
 			}
 			return dst
 		default:

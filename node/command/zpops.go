@@ -137,9 +137,6 @@ func (c *Ctx) zmpop(q *manyPop, absent func()) {
 	c.replyScoredPairs(gone)
 }
 
-// maxRandomRepeats bounds the reply of ZRANDMEMBER with a negative count, which may name a member any number of times.
-const maxRandomRepeats = 1 << 20
-
 func runZRandMember(c *Ctx) {
 	if len(c.Args) == 2 {
 		if z, ok := c.readZSet(c.Args[1], c.replyNull); ok {
@@ -157,6 +154,10 @@ func runZRandMember(c *Ctx) {
 		return
 	}
 	if count < 0 {
+		if count < -maxRepeats {
+			c.W.Error(errTooMany)
+			return
+		}
 		c.randomRepeats(&z, -count, withScores)
 		return
 	}
@@ -173,7 +174,7 @@ func (c *Ctx) parseZRandMember() (count int64, withScores, ok bool) {
 		c.W.Error("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
 	case len(c.Args) > 4 || withScores && !option(c.Args[3], "withscores"):
 		c.W.Error(errSyntax)
-	case withScores && (count < -math.MaxInt64/2 || count > math.MaxInt64/2), count < -maxRandomRepeats:
+	case withScores && (count < -math.MaxInt64/2 || count > math.MaxInt64/2):
 		c.W.Error("ERR value is out of range")
 	default:
 		return count, withScores, true

@@ -137,6 +137,10 @@ type Cluster struct {
 	// HandoverTimeout bounds how long a stopping or draining node spends giving
 	// its primaries away.
 	HandoverTimeout time.Duration `key:"handover_timeout"`
+	// Linger bounds how long a stopping node without primaries goes on serving
+	// clients that still send it commands: until they have learned the new map of
+	// slots. 0 is not at all.
+	Linger time.Duration `key:"linger"`
 }
 
 // Persistence says what survives on disk.
@@ -147,6 +151,9 @@ type Persistence struct {
 	// DataDir holds the journal, snapshots and cluster state; relative to the working
 	// directory. One node per directory.
 	DataDir string `key:"data_dir"`
+	// StallTimeout is how long the disk may take for one write or fsync before
+	// the node leaves its part to the others until it has. 0 waits for ever.
+	StallTimeout time.Duration `key:"stall_timeout"`
 	// Fsync is when the journal is forced to disk: always (every write waits for
 	// the disk), everysec (a power cut of the whole cluster loses up to a
 	// second) or no (the kernel decides, about 30 s). A crash of the process
@@ -219,9 +226,10 @@ func Default() Config {
 			Lease:             500 * time.Millisecond,
 			AckTimeout:        5 * time.Second,
 			HandoverTimeout:   10 * time.Second,
+			Linger:            12 * time.Second,
 		},
 		Persistence: Persistence{
-			Enabled: true, DataDir: "data", Fsync: "everysec",
+			Enabled: true, DataDir: "data", Fsync: "everysec", StallTimeout: 10 * time.Second,
 			RewriteMinSize: 64 << 20, RewritePercentage: 100,
 		},
 		Cache:   Cache{EvictionPolicy: "noeviction", EvictionSamples: 5, MaxValueBytes: 64 << 20, ScriptLimit: time.Minute},

@@ -156,6 +156,8 @@ func (c Config) checkTimings(k *check) {
 		{"cluster.max_staleness", cl.MaxStaleness, 500 * time.Millisecond, 10 * time.Minute, true},
 		{"cluster.ack_timeout", cl.AckTimeout, 50 * time.Millisecond, 10 * time.Minute, false},
 		{"cluster.handover_timeout", cl.HandoverTimeout, 100 * time.Millisecond, time.Hour, false},
+		{"cluster.linger", cl.Linger, 100 * time.Millisecond, time.Hour, true},
+		{"persistence.stall_timeout", c.Persistence.StallTimeout, time.Second, time.Hour, true},
 		{"limits.idle_timeout", c.Limits.IdleTimeout, time.Second, 365 * 24 * time.Hour, true},
 	} {
 		if d.value == 0 && d.zeroIsNone {

@@ -195,12 +195,14 @@ func (j *Journal) flushLocked() error {
 
 	done, wrote, err := 0, int64(0), error(nil)
 	for _, c := range taken {
+		j.writing.Begin() // for each: much data is not a slow disk
 		if err = j.writeChunk(c, off+wrote); err != nil {
 			break
 		}
 		wrote += int64(len(c))
 		done++
 	}
+	j.writing.End()
 
 	j.mu.Lock()
 	j.buf.giveBack(taken, done)
@@ -326,7 +328,9 @@ func (j *Journal) syncTo(target int64) error {
 	target = max(target, j.written)
 	file := j.file
 	j.mu.Unlock()
+	j.fsyncing.Begin()
 	err := file.Sync()
+	j.fsyncing.End()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.syncs++

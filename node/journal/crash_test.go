@@ -56,6 +56,25 @@ func (w *workload) write(size int) {
 	}
 }
 
+// fetch replaces a group's content by what a primary sent, in n pieces, two records on.
+func (w *workload) fetch(g uint16, n int) {
+	p := &w.pos[g]
+	p.Seq += 2
+	list := []Record{
+		{Group: g, Kind: SyncBegin, Term: p.Term, Seq: p.Seq},
+		{Group: g, Kind: Effects, Term: p.Term, Seq: p.Seq, Data: set("k", "fetched.")},
+	}
+	for i := range n {
+		list = append(list, Record{Group: g, Kind: Effects, Term: p.Term, Seq: p.Seq, Data: appendCmd("k", fmt.Sprintf("piece %d.", i))})
+	}
+	for _, r := range append(list, Record{Group: g, Kind: SyncEnd, Term: p.Term, Seq: p.Seq}) {
+		if err := w.store.apply(r); err != nil {
+			w.t.Error(err)
+		}
+		w.j.Append(r)
+	}
+}
+
 func (w *workload) run() {
 	for i := range 12 {
 		w.write(i * 40)
@@ -236,6 +255,7 @@ func flipTarget(t *testing.T) (*vfs.Mem, *workload) {
 	w.write(3)
 	w.rewrite()
 	w.write(4)
+	w.fetch(7, 3)
 	w.write(5)
 	if err := j.Close(true); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"hypercache/node/journal/vfs"
 	"hypercache/node/ring"
+	"hypercache/node/underway"
 )
 
 // Journal is one node's journal. Methods are safe for concurrent use unless they say otherwise.
@@ -81,7 +82,13 @@ type Journal struct {
 	heads      [ring.Groups]head
 
 	writes, syncs uint64
+
+	writing, fsyncing underway.Operation
 }
+
+// Stalled is how long the disk has taken so far for the write or fsync of records that is under way, 0 if none is. It waits for
+// nothing. What a rewrite writes does not count: that may take its time.
+func (j *Journal) Stalled() time.Duration { return max(j.writing.Lasts(), j.fsyncing.Lasts()) }
 
 // head is the end of a group's log in the buffer.
 type head struct {
@@ -252,24 +259,16 @@ func (j *Journal) saltFromFiles() (salt uint64, found bool) {
 	return 0, false
 }
 
+// openManifest reads the manifest, and makes the first one where there is nothing yet.
 func (j *Journal) openManifest() error {
+	if err := j.lookManifest(); err != nil || !j.fresh {
+		return err
+	}
 	d := j.dir
-	b, err := d.read(d.aof(manifestName))
-	if err == nil {
-		j.manifest, err = parseManifest(d.seal, b)
-		return err
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	folder := path.Join(d.root, aofDir)
 	if err := d.fs.MkdirAll(folder); err != nil {
 		return err
 	}
-	if err := j.recordsWithoutManifest(); err != nil {
-		return err
-	}
-	j.fresh = true
 	if err := d.replace(d.root, promisesName, encodePromises(d.seal, &j.promises)); err != nil {
 		return err
 	}
@@ -569,6 +568,9 @@ func (j *Journal) Close(clean bool) error {
 // finish writes what is left. Nobody else does any more, since closing is set.
 func (j *Journal) finish(clean bool) error {
 	j.mu.Lock()
+	for j.flushing { // an Append that found the buffer full
+		j.moved.Wait()
+	}
 	err := j.flushLocked()
 	target := j.written
 	j.mu.Unlock()

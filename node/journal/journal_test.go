@@ -9,6 +9,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -489,6 +490,15 @@ func TestRewriteKeepsContentAndShrinks(t *testing.T) {
 	if !j.ShouldRewrite() {
 		t.Fatal("no rewrite due")
 	}
+	if j.RewriteAt(-1, 0); j.ShouldRewrite() {
+		t.Fatal("a rewrite is due that was switched off")
+	}
+	if j.RewriteAt(1, j.Size()+1); j.ShouldRewrite() {
+		t.Fatal("a rewrite is due below the least size")
+	}
+	if j.RewriteAt(1, j.Size()); !j.ShouldRewrite() {
+		t.Fatal("no rewrite due any more")
+	}
 	before := j.Size()
 	snap := d.snapshot(&pos)
 	if err := j.Rewrite(t.Context(), func(g int, emit func([]byte) error) (uint64, uint64, error) {
@@ -549,6 +559,36 @@ func TestRewriteKeepsTheTailThatTheStoreLacks(t *testing.T) {
 		got, rec, _ := mustOpenDB(t, m.Clone())
 		if !got.equal(want) || len(rec.Damaged) > 0 || rec.Positions[4] != (Position{2, 10}) {
 			t.Fatalf("round %d: got %v want %v: %+v", round, got[4], want[4], rec)
+		}
+	}
+}
+
+// Only the first emit is under the group's lock: what is appended between it and the last one counts once, after the content.
+func TestRewriteKeepsWhatIsAppendedWhileAGroupIsEncoded(t *testing.T) {
+	for _, fed := range []bool{false, true} {
+		m := vfs.NewMem()
+		j, _, _ := mustOpen(t, options(m, Always))
+		completeAll(t, j)
+		put(t, j, 4, 1, 1, "k", "a")
+		if err := j.Rewrite(t.Context(), func(g int, emit func([]byte) error) (uint64, uint64, error) {
+			if g != 4 {
+				return 0, 0, nil
+			}
+			err := emit(nil)
+			late := []Record{{Group: 4, Term: 1, Seq: 2, Kind: Effects, Data: appendCmd("k", "b")}, {Group: 4, Term: 1, Seq: 3, Kind: Effects, Data: appendCmd("k", "c")}}
+			if fed {
+				late = []Record{{Group: 4, Kind: SyncBegin}, {Group: 4, Kind: Effects, Data: set("k", "abc")}, {Group: 4, Kind: SyncEnd, Term: 1, Seq: 3}}
+			}
+			for _, r := range late {
+				j.Append(r)
+			}
+			return 1, 1, errors.Join(err, emit(set("k", "a")))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		got, rec, _ := mustOpenDB(t, m.Clone())
+		if got[4]["k"] != "abc" || rec.Positions[4] != (Position{1, 3}) || len(rec.Damaged) > 0 {
+			t.Errorf("fed %v: %v at %+v, damaged %v", fed, got[4], rec.Positions[4], rec.Damaged)
 		}
 	}
 }
@@ -656,5 +696,36 @@ func TestLogsSpeakThroughTheInjectedLogger(t *testing.T) {
 	_, rec, _ := mustOpen(t, o)
 	if rec.Truncated == 0 || !strings.Contains(buf.String(), "torn tail truncated") || !strings.Contains(buf.String(), "offset=") {
 		t.Fatalf("%+v\n%s", rec, buf.String())
+	}
+}
+
+// The node watches this from another goroutine while the disk holds up whoever writes.
+func TestADiskThatHangsShows(t *testing.T) {
+	for _, hung := range []vfs.Op{vfs.OpWrite, vfs.OpSync} {
+		m := vfs.NewMem()
+		j, _, _ := mustOpen(t, options(m, Always))
+		entered, release := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		m.SetHook(func(op vfs.Op, _ string) error {
+			if op == hung {
+				once.Do(func() { close(entered); <-release })
+			}
+			return nil
+		})
+		if j.Stalled() != 0 {
+			t.Error("it stalls before anything is written")
+		}
+		done := make(chan error, 1)
+		go func() {
+			done <- j.Commit(j.Append(Record{Group: 1, Kind: Effects, Term: 1, Seq: 1, Data: []byte("x")}))
+		}()
+		<-entered
+		if first := j.Stalled(); first == 0 || j.Stalled() < first {
+			t.Errorf("a %s that hangs does not show: %v, %v", hung, first, j.Stalled())
+		}
+		close(release)
+		if err := <-done; err != nil || j.Stalled() != 0 {
+			t.Errorf("after the %s: %v, %v", hung, err, j.Stalled())
+		}
 	}
 }

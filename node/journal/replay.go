@@ -231,7 +231,9 @@ func (r *recovery) readIncr(rd *reader, seq uint64, later []uint64) error {
 	w.unknown = func(end int64) {
 		for g := range r.groups {
 			if !w.covered(g, end-1) {
-				r.groups[g].suspect = true
+				st := &r.groups[g]
+				st.suspect = true
+				st.damaged = st.damaged || st.open // content of a resync has no positions that would show a gap
 			}
 		}
 	}

@@ -15,14 +15,18 @@ import (
 const (
 	// baseBuffer is how much of one group is kept in memory before the base file is written under that group's lock.
 	baseBuffer = 32 << 20
-	// baseSyncEvery spreads the base's fsync over the rewrite, so that the last one does not stall everybody's.
-	baseSyncEvery = 32 << 20
+	// baseSyncEvery spreads the base's fsync over the rewrite: whoever writes to the journal meanwhile waits for what the
+	// file system has in hand.
+	baseSyncEvery = 8 << 20
+	// baseWrite is how much one write to the base hands over. The kernel copies it without giving up the processor.
+	baseWrite = 256 << 10
 	// busyPause is the time between two looks at a group that is being resynced.
 	busyPause = 20 * time.Millisecond
 )
 
-// Snapshot hands out one group's content as RESP commands, under that group's lock: from before the first call of emit
-// until it returns, nothing is appended for the group, and the content is that of the returned position. emit copies.
+// Snapshot hands out one group's content as RESP commands: that of the returned position, which is the group's at the first call of
+// emit. That call comes under the group's lock, so that nothing is appended for the group meanwhile, and may be without
+// commands. What was appended later is not in what the later calls give. emit copies.
 type Snapshot func(group int, emit func(cmds []byte) error) (term, seq uint64, err error)
 
 var errBusy = errors.New("group is being resynced")
@@ -43,6 +47,14 @@ func (j *Journal) ShouldRewrite() bool {
 		return false
 	}
 	return float64(size-j.baseSize) >= float64(max(j.baseSize, 1))*float64(j.o.RewritePercent)/100
+}
+
+// RewriteAt changes Options.RewritePercent and RewriteMinSize: a percentage below 0 is never, a size of 0 is none. Safe from any
+// goroutine.
+func (j *Journal) RewriteAt(percent int, minSize int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.o.RewritePercent, j.o.RewriteMinSize = percent, minSize
 }
 
 // Rewrite replaces the base and the increments by a new base and a new increment. Appends go on meanwhile. snapshot is
@@ -406,13 +418,7 @@ func (w *baseWriter) record(r *Record) {
 // progress writes and syncs now and then, outside of any group's lock.
 func (w *baseWriter) progress() error {
 	if len(w.buf) >= 1<<20 {
-		if err := w.flush(); err != nil {
-			return err
-		}
-	}
-	if w.unsynced >= baseSyncEvery {
-		w.unsynced = 0
-		return onDisk(w.f.Sync())
+		return w.flush()
 	}
 	return nil
 }
@@ -421,11 +427,19 @@ func (w *baseWriter) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	if _, err := w.f.WriteAt(w.buf, w.off); err != nil {
-		return onDisk(err)
+	for piece := range slices.Chunk(w.buf, baseWrite) {
+		if _, err := w.f.WriteAt(piece, w.off); err != nil {
+			return onDisk(err)
+		}
+		w.off += int64(len(piece))
+		w.unsynced += int64(len(piece))
+		if w.unsynced >= baseSyncEvery {
+			w.unsynced = 0
+			if err := w.f.Sync(); err != nil {
+				return onDisk(err)
+			}
+		}
 	}
-	w.off += int64(len(w.buf))
-	w.unsynced += int64(len(w.buf))
 	w.buf = w.buf[:0]
 	return nil
 }

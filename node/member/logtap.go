@@ -15,6 +15,9 @@ type logTap struct {
 	log     *slog.Logger
 	closing atomic.Bool // "Shutdown without a Leave" is then as intended
 
+	out    sync.Mutex // held while log is written to
+	closed bool       // log may be gone: a probe of memberlist's outlives its Shutdown
+
 	mu       sync.Mutex
 	recent   []logLine // oldest first, at most recentLines
 	monitors map[*monitor]struct{}
@@ -53,7 +56,9 @@ func (t *logTap) Write(p []byte) (int, error) {
 	if t.closing.Load() && level < slog.LevelError {
 		level = slog.LevelDebug
 	}
-	t.log.Log(context.Background(), level, rest, "component", component)
+	if !t.print(level, rest, component) {
+		return len(p), nil
+	}
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,6 +70,22 @@ func (t *logTap) Write(p []byte) (int, error) {
 		m.offer(line)
 	}
 	return len(p), nil
+}
+
+func (t *logTap) print(level slog.Level, text, component string) bool {
+	t.out.Lock()
+	defer t.out.Unlock()
+	if !t.closed {
+		t.log.Log(context.Background(), level, text, "component", component)
+	}
+	return !t.closed
+}
+
+// close ends what goes to log; a line that is being written is awaited.
+func (t *logTap) close() {
+	t.out.Lock()
+	defer t.out.Unlock()
+	t.closed = true
 }
 
 func parseLevel(name string) (slog.Level, bool) {

@@ -380,6 +380,7 @@ func (n *Node) Close() error {
 	}
 	n.cancel()
 	n.wg.Wait()
+	n.lines.close()
 	if err != nil {
 		return fmt.Errorf("stop gossip: %w", err)
 	}

@@ -96,19 +96,23 @@ func (n *Node) awaitBlocked(t testing.TB, want int) {
 		func() string { return fmt.Sprintf("%s: %q, not %d", n.ID, info, want) })
 }
 
-// keyLedBy is a key, one of many, whose primary is the node.
+// keyLedBy is a key, one of many, whose primary is the node. A node that was last to join gets its share of the primaries
+// only after the cluster is ready.
 func keyLedBy(t testing.TB, by *Node, n int) string {
 	t.Helper()
-	topology := by.Topology()
-	for i := 0; ; i++ {
-		key := fmt.Sprintf("list%d:%d", n, i)
-		if g := int(ring.GroupOf(ring.Slot([]byte(key)))); topology.Groups[g].Group == g && topology.Groups[g].Primary == by.ID {
-			return key
+	var key string
+	Await(t, func() bool {
+		topology := by.Topology()
+		for i := range 20 * ring.Groups {
+			key = fmt.Sprintf("list%d:%d", n, i)
+			g := int(ring.GroupOf(ring.Slot([]byte(key))))
+			if topology.Groups[g].Group == g && topology.Groups[g].Primary == by.ID {
+				return true
+			}
 		}
-		if i > 100000 {
-			t.Fatalf("%s leads nothing", by.ID)
-		}
-	}
+		return false
+	}, func() string { return by.ID + " leads nothing" })
+	return key
 }
 
 func TestClientsWaitThroughAnyNodeForAnyKey(t *testing.T) {

@@ -153,12 +153,7 @@ func TestLoneNodeGrowsToThree(t *testing.T) {
 func TestLeaderCanBeDrainedAndComeBack(t *testing.T) {
 	c := Start(t, 4, nil)
 	leader := c.Leader()
-	var other *Node
-	for _, n := range c.Nodes() {
-		if n != leader {
-			other = n
-		}
-	}
+	other := c.Other(leader)
 	keys := other.Fill("k", 1000)
 	leader.Drain()
 	leader.AwaitKeys(0)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func randomBytes(n int) []byte {
 
 func TestBinaryKeysAndValuesOfEverySizePassThroughEveryNode(t *testing.T) {
 	c := Start(t, 3, func(f *config.Config) { f.Cluster.AckTimeout = 30 * time.Second })
-	ctx, cancel := context.WithTimeout(context.Background(), Patient)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*Patient) // with the race detector, 32 MiB take most of one
 	defer cancel()
 	for _, size := range []int{0, 1, 63, 4096, 1 << 16, 1<<20 + 1, 32 << 20} {
 		key, val := string(randomBytes(min(size, 1<<16))), randomBytes(size)
@@ -61,6 +62,40 @@ func TestBinaryKeysAndValuesOfEverySizePassThroughEveryNode(t *testing.T) {
 	}
 	t.Logf("64 MiB + 1: %v", err)
 	c.Nodes()[0].Holds(c.Nodes()[2].Fill("after", 50))
+}
+
+// TestTheMapOfSlotsLeavesANodeOutUntilItIsBack asks another one: CLUSTER SLOTS, which leaves out who stops, too, and CLUSTER NODES, which
+// tells that a node is down whether or not the topology changes for it.
+func TestTheMapOfSlotsLeavesANodeOutUntilItIsBack(t *testing.T) {
+	c := Start(t, 3, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*Patient)
+	defer cancel()
+	gone, asked := c.Nodes()[2], c.Nodes()[0].Client()
+	shown := func() bool {
+		//lint:ignore SA1019 clients still send it
+		slots, err := asked.ClusterSlots(ctx).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool {
+			return slices.ContainsFunc(s.Nodes, func(n redis.ClusterNode) bool { return n.Addr == gone.Config.Network.RESPAddr() })
+		})
+	}
+	down := func() bool {
+		nodes, err := asked.ClusterNodes(ctx).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(nodes, ",fail") || strings.Contains(nodes, " fail")
+	}
+	if !shown() || down() {
+		t.Fatalf("a node that runs is in the map %t, is down %t", shown(), down())
+	}
+	gone.Stop()
+	Await(t, func() bool { return !shown() && down() }, func() string { return "the map sends clients to a dead node, or does not say that it is down" })
+	gone.Start()
+	gone.AwaitReady()
+	Await(t, func() bool { return shown() && !down() }, func() string { return "the map does not have the node again" })
 }
 
 func TestPipelineThroughANonOwnerKeepsOrder(t *testing.T) {

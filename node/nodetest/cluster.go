@@ -60,6 +60,7 @@ func start(t testing.TB, prefix string, n int, change func(*config.Config)) *Clu
 	c.base.Cluster.SecretFile = secret
 	c.base.Cluster.Name = fmt.Sprintf("test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	c.base.Cluster.SuspectAfter = 2 * time.Second // machines that run tests are busy
+	c.base.Cluster.Linger = 0                     // clients of tests know what they stop
 	if change != nil {
 		change(&c.base)
 	}

@@ -137,6 +137,17 @@ func (c *Cluster) Leader() *Node {
 	return leader
 }
 
+// Other is a node that is not this one.
+func (c *Cluster) Other(than *Node) *Node {
+	for _, n := range c.nodes {
+		if n != than {
+			return n
+		}
+	}
+	c.t.Fatalf("%s has no company", than.ID)
+	return nil
+}
+
 // StopAll ends all nodes at the same time, as an operator does who stops the cluster.
 func (c *Cluster) StopAll() {
 	c.t.Helper()

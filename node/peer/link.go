@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +37,11 @@ const (
 const (
 	heartbeatSize = 8 + 1
 	asksForClock  = 1
+)
+
+var (
+	errOther = errors.New("another node")
+	errTLS   = errors.New("TLS")
 )
 
 // openLink is called with n.mu held.
@@ -89,16 +95,25 @@ func (l *link) maintain(class Class) {
 }
 
 func (l *link) connect(class Class) (*Stream, error) {
-	c, id, err := l.net.dial(l.addr, class, dialTimeout)
+	c, id, err := l.net.dial(l.ctx, l.addr, class, dialTimeout)
 	if err != nil {
 		return nil, err
 	}
 	if id.NodeID != l.id {
 		_ = c.Close()
-		return nil, fmt.Errorf("node %q answers at the address of %q (%s)", id.NodeID, l.id, l.addr)
+		return nil, fmt.Errorf("%w: %q answers at the address of %q (%s)", errOther, id.NodeID, l.id, l.addr)
+	}
+	if err := l.ctx.Err(); err != nil { // another link to the node may stand already: this stream must not take its place
+		_ = c.Close()
+		return nil, err
 	}
 	s := newStream(c, class, id, true)
 	l.streams[class].Store(s)
+	if l.net.cluster.Load().foreign(id.cluster) { // SetCluster came in the middle of the handshake
+		l.streams[class].CompareAndSwap(s, nil)
+		s.Close()
+		return nil, ErrCluster
+	}
 	if class == Control {
 		l.net.closeTwins(id)
 		l.refused.Store(false)
@@ -119,6 +134,13 @@ func (l *link) noteFailure(err error, refusals *int) {
 		}
 		if errors.Is(err, ErrCluster) && l.net.news("to "+l.id) {
 			l.net.log.Warn("a node belongs to another cluster: nothing is exchanged with it", "peer", l.id, "address", l.addr)
+		}
+		var unresolved *net.DNSError
+		switch {
+		case errors.Is(err, errOther), errors.Is(err, errTLS), errors.As(err, &unresolved):
+			if l.net.news("to " + l.id) {
+				l.net.log.Warn("cannot reach a node", "peer", l.id, "address", l.addr, "error", err)
+			}
 		}
 		return
 	}
@@ -147,6 +169,10 @@ func (l *link) heartbeats() {
 		if s != on {
 			on, since = s, time.Now()
 		}
+		if l.net.muted.Load() {
+			since = time.Now()
+			continue
+		}
 		if limit := 2 * l.net.opt.SuspectAfter; time.Since(since) > limit && time.Since(fromNano(l.acked.Load())) > limit {
 			l.renew() // half-open: only a new connection can tell. The node stays down until it answers.
 			continue
@@ -174,6 +200,9 @@ func (n *Net) control(s *Stream, typ byte, body []byte) {
 	case frameHeartbeat:
 		if l := n.link(s.Peer.NodeID); l != nil {
 			l.heard.Store(sinceEpoch())
+		}
+		if n.muted.Load() {
+			return
 		}
 		if b, ok := s.Begin(frameHeartbeatAck); ok {
 			b = append(b, body...)

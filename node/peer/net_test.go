@@ -10,10 +10,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,7 +190,7 @@ func TestSecretsMustAgree(t *testing.T) {
 		ln := listen(t)
 		b := open(t, ln, "b", quiet(), func(o *Options) { o.Secret = []byte(c.listener) })
 		a := open(t, listen(t), "a", quiet(), func(o *Options) { o.Secret = []byte(c.dialer) })
-		if _, _, err := a.dial(ln.Addr().String(), Control, time.Second); !errors.Is(err, ErrSecret) {
+		if _, _, err := a.dial(t.Context(), ln.Addr().String(), Control, time.Second); !errors.Is(err, ErrSecret) {
 			t.Errorf("%+v: %v", c, err)
 		}
 		if b.Heard("a") != (time.Time{}) {
@@ -229,12 +231,12 @@ func TestHandshakeRefusesTwinsAndUnknownClasses(t *testing.T) {
 	ln := listen(t)
 	open(t, ln, "b", quiet(), nil)
 	twin := open(t, listen(t), "b", quiet(), func(o *Options) { o.Self.Incarnation = 8 })
-	if _, _, err := twin.dial(ln.Addr().String(), Control, time.Second); err == nil {
+	if _, _, err := twin.dial(t.Context(), ln.Addr().String(), Control, time.Second); err == nil {
 		t.Error("a second node with the same id was let in")
 	}
 	a := open(t, listen(t), "a", quiet(), nil)
 	for _, class := range []Class{0, Bus + 1, 255} {
-		if _, _, err := a.dial(ln.Addr().String(), class, time.Second); err == nil {
+		if _, _, err := a.dial(t.Context(), ln.Addr().String(), class, time.Second); err == nil {
 			t.Errorf("class %d was let in", class)
 		}
 	}
@@ -249,6 +251,41 @@ func TestAnotherNodeAtTheAddressIsNotTaken(t *testing.T) {
 	if a.Stream("b", Control) != nil {
 		t.Error("a stream to b stands, and c has the other end")
 	}
+}
+
+// What an operator has got wrong must be told, once.
+func TestWhatKeepsNodesApartIsLogged(t *testing.T) {
+	ln := listen(t)
+	open(t, ln, "c", quiet(), nil)
+	var out buffer
+	a := open(t, listen(t), "a", quiet(), func(o *Options) {
+		o.SuspectAfter, o.Logger = 20*time.Millisecond, slog.New(slog.NewTextHandler(&out, nil))
+	})
+	a.SetPeers(map[string]string{"b": ln.Addr().String(), "x": "no-such-host.invalid:1"})
+	for _, want := range []string{"c\\\" answers at the address of", "no-such-host.invalid"} {
+		eventually(t, want, func() bool { return strings.Contains(out.String(), want) })
+	}
+	if n := strings.Count(out.String(), "cannot reach a node"); n != 2 {
+		t.Errorf("%d lines:\n%s", n, out.String())
+	}
+}
+
+// buffer may be written and read at once.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 func TestMuxTellsClientsApart(t *testing.T) {
@@ -429,10 +466,11 @@ func TestDownFollowsTheNode(t *testing.T) {
 	}
 	_ = b.Close()
 	eventually(t, "down by refusal", func() bool { return a.Down("b") })
-	lb, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
-	}
+	eventually(t, "the address is free again", func() bool {
+		var err error
+		lb, err = net.Listen("tcp", addr)
+		return err == nil
+	})
 	open(t, lb, "b", quiet(), nil)
 	eventually(t, "up again", func() bool { return !a.Down("b") && a.Stream("b", Replica) != nil })
 }
@@ -497,8 +535,11 @@ func TestSetPeersFollowsTheList(t *testing.T) {
 		t.Error("the same address opened a new stream")
 	}
 	a.SetPeers(nil)
-	<-closed
-	<-closed
+	for s := range closed {
+		if s == first {
+			break
+		}
+	}
 	if a.Stream("b", Replica) != nil || first.Alive() || !a.Down("b") {
 		t.Error("a stream to a node that is gone stands")
 	}
@@ -543,10 +584,10 @@ func TestTLS(t *testing.T) {
 	}
 	// Either side alone with TLS is refused.
 	plain := open(t, listen(t), "p", quiet(), nil)
-	if _, _, err := plain.dial(a.ln.Addr().String(), Control, time.Second); err == nil {
+	if _, _, err := plain.dial(t.Context(), a.ln.Addr().String(), Control, time.Second); err == nil {
 		t.Error("a node without TLS was let in")
 	}
-	if _, _, err := a.dial(plain.ln.Addr().String(), Control, 200*time.Millisecond); err == nil {
+	if _, _, err := a.dial(t.Context(), plain.ln.Addr().String(), Control, 200*time.Millisecond); err == nil {
 		t.Error("TLS with a node that has none")
 	}
 }

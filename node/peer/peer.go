@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,6 +77,8 @@ type Net struct {
 	links   map[string]*link
 	inbound map[*Stream]struct{}
 	said    map[string]time.Time // who was refused, when that was last logged
+	rafts   map[net.Conn]struct{}
+	muted   atomic.Bool
 	cluster atomic.Pointer[clusterTag]
 	byID    atomic.Pointer[map[string]*link] // what links was, for readers without the lock
 }
@@ -106,7 +109,7 @@ func New(ln net.Listener, h Handler, opt Options) *Net {
 		rpc: newQueueListener(ln.Addr()), raft: newQueueListener(ln.Addr()),
 		slots: make(chan struct{}, maxCalls), greets: make(chan struct{}, maxGreets),
 		ctx: ctx, cancel: cancel,
-		links: map[string]*link{}, inbound: map[*Stream]struct{}{}, said: map[string]time.Time{},
+		links: map[string]*link{}, inbound: map[*Stream]struct{}{}, rafts: map[net.Conn]struct{}{}, said: map[string]time.Time{},
 	}
 	n.byID.Store(&map[string]*link{})
 	tag := tagOf(opt.Cluster)
@@ -122,10 +125,53 @@ func (n *Net) RPCListener() net.Listener { return n.rpc }
 // RaftListener gives the authenticated connections of other nodes' Raft transports.
 func (n *Net) RaftListener() net.Listener { return n.raft }
 
-// DialRaft connects to the Raft transport of the node at addr.
+// DialRaft connects to the Raft transport of the node at addr. It fails while the node is muted.
 func (n *Net) DialRaft(addr string, timeout time.Duration) (net.Conn, error) {
-	c, _, err := n.dial(addr, raftClass, timeout)
-	return c, err
+	if n.muted.Load() {
+		return nil, errMuted
+	}
+	c, _, err := n.dial(n.ctx, addr, raftClass, timeout)
+	if err != nil {
+		return nil, err
+	}
+	r := &raftConn{Conn: c, net: n}
+	n.mu.Lock()
+	n.rafts[r] = struct{}{}
+	n.mu.Unlock()
+	if n.muted.Load() {
+		_ = r.Close() // Mute may have looked before it was there
+	}
+	return r, nil
+}
+
+var errMuted = errors.New("this node is muted: its disk does not answer")
+
+// raftConn is a connection to another node's Raft transport.
+type raftConn struct {
+	net.Conn
+	net *Net
+}
+
+func (c *raftConn) Close() error {
+	c.net.mu.Lock()
+	delete(c.net.rafts, c)
+	c.net.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// Mute makes the node look dead, or alive again: it neither sends nor answers heartbeats, and its Raft reaches nobody, so that others
+// elect another leader and other primaries. Streams stay, and calls are answered: what it has may be asked for. For a node
+// that cannot do its part and does not know for how long.
+func (n *Net) Mute(on bool) {
+	if n.muted.Swap(on) == on || !on {
+		return
+	}
+	n.mu.Lock()
+	open := slices.Collect(maps.Keys(n.rafts))
+	n.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
 }
 
 // SetPeers says which nodes exist and where, by id; itself may be among them. Streams to nodes that are gone from it
@@ -291,12 +337,16 @@ func (n *Net) serve(c net.Conn) *Stream {
 		tc := tls.Server(pc, n.opt.Server)
 		pc = &peekConn{Conn: tc}
 		if first, err = pc.peek(); err != nil {
-			n.log.Warn("TLS handshake on the internal port", "from", c.RemoteAddr().String(), "error", err)
+			if n.news("from " + hostOf(c)) {
+				n.log.Warn("TLS handshake on the internal port", "from", c.RemoteAddr().String(), "error", err)
+			}
 			_ = c.Close()
 			return nil
 		}
 	} else if n.opt.Server != nil && first == magic[0] {
-		n.log.Warn("refused a node without TLS: cluster.inter_node_tls is on here", "from", c.RemoteAddr().String())
+		if n.news("from " + hostOf(c)) {
+			n.log.Warn("refused a node without TLS: cluster.inter_node_tls is on here", "from", c.RemoteAddr().String())
+		}
 		_ = c.Close()
 		return nil
 	}
@@ -308,6 +358,11 @@ func (n *Net) serve(c net.Conn) *Stream {
 	return n.servePeer(pc)
 }
 
+func hostOf(c net.Conn) string {
+	host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+	return host
+}
+
 func (n *Net) servePeer(c *peekConn) *Stream {
 	if err := c.expectMagic(); err != nil {
 		_ = c.Close()
@@ -315,9 +370,8 @@ func (n *Net) servePeer(c *peekConn) *Stream {
 	}
 	class, id, err := acceptHandshake(c, n.self(), n.opt.Secret, n.taken)
 	if err != nil {
-		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		switch {
-		case !refusal(err) || !n.news("from "+host):
+		case !refusal(err) || !n.news("from "+hostOf(c)):
 		case errors.Is(err, ErrSecret):
 			n.log.Warn("refused a node: cluster secrets differ", "from", c.RemoteAddr().String())
 		default:
@@ -341,6 +395,9 @@ func (n *Net) servePeer(c *peekConn) *Stream {
 func (n *Net) addInbound(s *Stream) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.cluster.Load().foreign(s.Peer.cluster) { // SetCluster came in the middle of the handshake
+		return false
+	}
 	if n.ctx.Err() != nil || len(n.inbound) >= max(maxInbound, inboundPerPeer*len(n.links)) {
 		return false
 	}
@@ -379,8 +436,8 @@ func (n *Net) frame(s *Stream, typ byte, body []byte) {
 	}
 }
 
-func (n *Net) dial(addr string, class Class, timeout time.Duration) (net.Conn, Identity, error) {
-	ctx, cancel := context.WithTimeout(n.ctx, timeout)
+func (n *Net) dial(ctx context.Context, addr string, class Class, timeout time.Duration) (net.Conn, Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	d := net.Dialer{}
 	c, err := d.DialContext(ctx, "tcp", addr)
@@ -398,7 +455,7 @@ func (n *Net) dial(addr string, class Class, timeout time.Duration) (net.Conn, I
 		tc := tls.Client(c, cfg)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			_ = c.Close()
-			return nil, Identity{}, fmt.Errorf("TLS with %s: %w", addr, err)
+			return nil, Identity{}, fmt.Errorf("%w with %s: %w", errTLS, addr, err)
 		}
 		c = tc
 	}

@@ -1,7 +1,10 @@
 package peer
 
 import (
+	"context"
+	"errors"
 	"io"
+	"net"
 	"testing"
 	"time"
 )
@@ -57,4 +60,34 @@ func TestANodeThatHearsNobodyIsDown(t *testing.T) {
 		t.Error("its heartbeats alone keep it up")
 	}
 	eventually(t, "up again with its next answer", func() bool { return !a.Down("b") && !b.Down("a") })
+}
+
+// A muted node is down for the others and they for it, its Raft connections end, and calls to it are still answered.
+func TestAMutedNodeLooksDead(t *testing.T) {
+	a, b := pair(t, quiet(), quiet(), func(o *Options) { o.SuspectAfter = 100 * time.Millisecond })
+	standing(t, a, "b")
+	standing(t, b, "a")
+	c, err := b.DialRaft(a.ln.Addr().String(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both up", func() bool { return !a.Down("b") && !b.Down("a") })
+	b.Mute(true)
+	eventually(t, "both down", func() bool { return a.Down("b") && b.Down("a") })
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a connection of its Raft: %v", err)
+	}
+	if _, err := b.DialRaft(a.ln.Addr().String(), time.Second); !errors.Is(err, errMuted) {
+		t.Errorf("another connection of its Raft: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	eventually(t, "a call that is answered", func() bool { _, err := a.Call(ctx, "b", "m", []byte("x")); return err == nil })
+	b.Mute(false)
+	eventually(t, "both up again", func() bool { return !a.Down("b") && !b.Down("a") })
+	c, err = b.DialRaft(a.ln.Addr().String(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
 }

@@ -17,7 +17,7 @@ func TestASecondNodeWithAnIDIsRefusedWhileTheFirstAnswers(t *testing.T) {
 	standing(t, b, "a")
 	standing(t, first, "b")
 	twin := open(t, listen(t), "a", quiet(), func(o *Options) { fast(o); o.Self.Incarnation = 2 })
-	if _, _, err := twin.dial(lb.Addr().String(), Replica, time.Second); !errors.Is(err, ErrTaken) {
+	if _, _, err := twin.dial(t.Context(), lb.Addr().String(), Replica, time.Second); !errors.Is(err, ErrTaken) {
 		t.Errorf("the twin is told %v", err)
 	}
 	if b.Down("a") || first.Down("b") {
@@ -27,7 +27,7 @@ func TestASecondNodeWithAnIDIsRefusedWhileTheFirstAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the next process is let in", func() bool {
-		c, _, err := twin.dial(lb.Addr().String(), Control, time.Second)
+		c, _, err := twin.dial(t.Context(), lb.Addr().String(), Control, time.Second)
 		if err == nil {
 			_ = c.Close()
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -36,9 +37,11 @@ var (
 // databases are what append-only files come to.
 type databases struct {
 	shards map[uint64]*store.Shard
+	stores []*store.DB // of the shards, one each: a database of Redis is not cut into groups
 	ctx    command.Ctx
 	w      resp.Writer
 	now    uint64 // the database that SELECT chose
+	at     int64  // unix ms of the load
 	multi  bool
 }
 
@@ -51,10 +54,18 @@ func newDatabases() *databases {
 func (d *databases) shard(db uint64) *store.Shard {
 	s := d.shards[db]
 	if s == nil {
-		s = store.New(store.Options{}).Shard(0)
+		own := store.New(store.Options{})
+		d.stores = append(d.stores, own)
+		s = own.Shard(0)
 		d.shards[db] = s
 	}
 	return s
+}
+
+func (d *databases) close() {
+	for _, s := range d.stores {
+		s.Close()
+	}
 }
 
 // run adds one file: an RDB file, commands, or both.
@@ -121,6 +132,11 @@ func (d *databases) exec(args [][]byte, sum *Summary) error {
 		return nil
 	case "FUNCTION":
 		return function(args, sum)
+	case "FLUSHALL":
+		for _, s := range d.shards {
+			s.Flush()
+		}
+		return nil
 	}
 	spec, errText := command.Resolve(args)
 	if errText != "" {
@@ -128,6 +144,9 @@ func (d *databases) exec(args [][]byte, sum *Summary) error {
 	}
 	if !spec.Write || spec.Scope == command.ScopeConn {
 		return fmt.Errorf("%.100q cannot be taken from an append-only file", name)
+	}
+	if name == "RESTORE" {
+		args = d.absolute(args)
 	}
 	if relative(name, args) {
 		return fmt.Errorf("%.100q counts its time from a present that has passed", name)
@@ -147,6 +166,19 @@ func (d *databases) apply(spec *command.Spec, args [][]byte) error {
 		return fmt.Errorf("%.100q fails: %s", args[0], bytes.TrimSpace(b[1:min(len(b), 200)]))
 	}
 	return nil
+}
+
+// absolute lets the TTL of a RESTORE count from now. Up to Redis 6.2 the file has it as the client sent it, and Redis lets it count
+// from when it loads the file.
+func (d *databases) absolute(args [][]byte) [][]byte {
+	ttl, err := strconv.ParseInt(string(args[2]), 10, 64)
+	has := slices.ContainsFunc(args[4:], func(a []byte) bool { return strings.EqualFold(string(a), "ABSTTL") })
+	if err != nil || ttl <= 0 || ttl > math.MaxInt64-d.at || has {
+		return args
+	}
+	args = append(slices.Clone(args), []byte("ABSTTL"))
+	args[2] = strconv.AppendInt(nil, d.at+ttl, 10)
+	return args
 }
 
 // relative says that a command's time counts from when it runs. Redis never writes such a command to the file.

@@ -166,6 +166,14 @@ func (s *Source) openManifest(file string) error {
 // Progress is how many bytes of how many the present pass has read.
 func (s *Source) Progress() (done, total int64) { return s.done.Load(), s.total }
 
+// Close gives the memory back that the content of append-only files takes. The Source is of no use any more but for another Check.
+func (s *Source) Close() {
+	if s.db != nil {
+		s.db.close()
+		s.db = newDatabases()
+	}
+}
+
 // Check reads everything and says what there is. now, in unix milliseconds, decides which keys have expired. Append-only
 // files leave their content in memory for Each.
 func (s *Source) Check(ctx context.Context, now int64) (*Summary, error) {
@@ -186,7 +194,9 @@ func (s *Source) Check(ctx context.Context, now int64) (*Summary, error) {
 		s.Kind, sum = "an append-only file that begins with an RDB file", newSummary()
 		s.done.Store(0)
 	}
+	s.Close()
 	s.db = newDatabases()
+	s.db.at = now
 	for _, f := range s.files {
 		if err := s.run(ctx, f, sum); err != nil {
 			return sum, fmt.Errorf("%s: %w", f, err)

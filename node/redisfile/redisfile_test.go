@@ -3,14 +3,17 @@ package redisfile
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"hypercache/node/command"
 	"hypercache/node/command/golden/oracle"
 	"hypercache/node/rdb"
+	"hypercache/node/store"
 )
 
 // redis runs redis-server in dir with commands, and stops it.
@@ -139,6 +142,62 @@ func TestMultiExecIsSeenThrough(t *testing.T) {
 	got, sum := content(t, file, 0)
 	if len(got) != 2 || sum.Commands != 4 {
 		t.Errorf("%v, %d commands", got, sum.Commands)
+	}
+}
+
+func TestFlushallEmptiesEveryDatabase(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.aof")
+	write(t, file, "SELECT 0", "SET a 1", "SELECT 1", "SET b 2", "FLUSHALL", "SET c 3", "SELECT 2", "SET d 4", "FLUSHDB")
+	for db, want := range []int{0, 1, 0} {
+		if got, sum := content(t, file, uint64(db)); len(got) != want || sum.Total() != 1 {
+			t.Errorf("database %d: %v, %d keys in all", db, got, sum.Total())
+		}
+	}
+}
+
+// A TTL that a RESTORE of Redis up to 6.2 carries counts from the load, as in Redis.
+func TestTheTTLOfARestoreCountsFromNow(t *testing.T) {
+	s := store.New(store.Options{}).Shard(0)
+	s.Set([]byte("k"), []byte("v"), 0)
+	r, _ := s.Find([]byte("k"), 0)
+	value, err := command.AppendValue(nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := string(rdb.Seal(value, 0))
+	var b []byte
+	for _, args := range [][]string{
+		{"RESTORE", "relative", "60000", payload}, {"RESTORE", "absolute", "4102444800000", payload, "ABSTTL"},
+		{"RESTORE", "gone", "1000", payload, "absttl", "REPLACE"}, {"RESTORE", "stays", "0", payload, "REPLACE"},
+	} {
+		var words [][]byte
+		for _, a := range args {
+			words = append(words, []byte(a))
+		}
+		b = append(b, oracle.Encode(words)...)
+	}
+	file := filepath.Join(t.TempDir(), "a.aof")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const now = 1_700_000_000_000
+	src, err := Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if sum, err := src.Check(t.Context(), now); err != nil || sum.Expired != 1 {
+		t.Fatal(sum, err)
+	}
+	got := map[string]int64{}
+	if err := src.Each(t.Context(), 0, now, func(k *rdb.Key, _ *rdb.Value) error {
+		got[string(k.Name)] = k.ExpireAt
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]int64{"relative": now + 60000, "absolute": 4102444800000, "stays": 0}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 type Machine interface {
 	// Apply runs the effects of a record that a primary ordered. An error means that the bytes are not effects.
 	Apply(group uint16, effects []byte) error
-	// Snapshot gives the whole content as effects, in pieces of any size. emit copies them.
-	Snapshot(group uint16, emit func(effects []byte))
+	// Snapshot returns what the content can be copied into. The caller need not hold the lock.
+	Snapshot(group uint16) Snapshot
 	// Clear drops the content, giving the effects that delete it first.
 	Clear(group uint16, emit func(effects []byte))
 	// Settled says that replies which wait for records up to seq may leave, and those that wait for rounds up to
@@ -29,6 +29,22 @@ type Machine interface {
 	Lost(group uint16)
 	// Changed says that the group began or ceased to serve, or may serve reads again.
 	Changed(group uint16)
+}
+
+// Snapshot is a copy of a group's whole content, so that the lock is not held while it is encoded and sent. One goroutine at a
+// time uses it.
+type Snapshot interface {
+	// Size returns about how many bytes Take will need. The group's lock is held.
+	Size() int64
+	// Fit makes that room, without the lock.
+	Fit()
+	// Take copies the content. The group's lock is held.
+	Take()
+	// Next gives some more of the copy as effects, in pieces of any size, and reports whether there may be more. emit copies
+	// them.
+	Next(emit func(effects []byte)) bool
+	// Close gives its memory back.
+	Close()
 }
 
 // Journal is the part of *journal.Journal that replicas use.
@@ -74,6 +90,8 @@ type Options struct {
 	NoLease bool
 	// MaxStaleness bounds how old what a replica answers may be; 0: replicas answer nothing.
 	MaxStaleness time.Duration
+	// Piece is the least that is sent at once of a group's content; see driver_pace.go. 0: 16 KiB.
+	Piece int
 	// Now is the clock that leases are measured with; nil: time.Now. Rules switches rules of the protocol off. Both are
 	// for simulations.
 	Now   func() time.Time
@@ -103,6 +121,8 @@ type Driver[S Stream] struct {
 	peers   map[string]*outbound[S] // streams to followers
 	inbound map[string]S            // streams from primaries, for what goes back
 
+	wake chan struct{} // told when Pace has something to do; holds one
+
 	ageAsked time.Time // when primaries were last asked how old the content here is
 }
 
@@ -131,8 +151,12 @@ type Group[S Stream] struct {
 	sure    time.Time              // when the newest round was asked for that a majority has answered
 	granted time.Time              // when this replica last answered its primary
 	durable atomic.Uint64          // the promise that is on the disk; what tells of a higher one must not leave
-	epoch   uint64
+	epoch   atomic.Uint64
 	links   []groupLink[S]
+	moving  []*transfer[S] // its content, on its way to others
+	bulk    *bulk          // what its learner lacks
+	overrun bool           // there were more writes than are kept while these are sent
+	awaited bool           // a piece of it was not answered yet
 	acts    []Action
 	runs    []TermStart
 	ev      Event
@@ -153,7 +177,15 @@ type outbound[S Stream] struct {
 	stream  S
 	up      bool
 	queue   []queued
-	sending int
+	sending int // snapshots begun that have not arrived
+	// As driver_pace.go says.
+	now   *transfer[S] // the one that is being sent
+	asked time.Time    // when the last piece left, zero once the peer has answered
+	asker uint16       // that piece's group
+	bulk  []uint16     // groups with records for it, the next one first
+	turn  bool         // of records
+	due   time.Time    // no other one before
+	piece int          // bytes
 }
 
 // queued is a snapshot that waits for those before it.
@@ -192,10 +224,13 @@ func NewDriver[S Stream](opt Options, restored *[ring.Groups]Restored) *Driver[S
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opt.Piece == 0 {
+		opt.Piece = minPiece
+	}
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}, start: opt.Now()}
+	d := &Driver[S]{opt: opt, log: opt.Logger, peers: map[string]*outbound[S]{}, inbound: map[string]S{}, start: opt.Now(), wake: make(chan struct{}, 1)}
 	for i := range d.groups {
 		g := &d.groups[i]
 		g.ID, g.d = uint16(i), d
@@ -371,6 +406,7 @@ func (g *Group[S]) carryOut(b *Batch[S]) {
 		case StepDown:
 			g.serving, g.again = false, false
 			g.leaseUntil = time.Time{}
+			g.dropBulk()
 			g.d.opt.Machine.Changed(g.ID)
 		case Diverged:
 			g.d.opt.Machine.Lost(g.ID)
@@ -541,7 +577,7 @@ func (d *Driver[S]) fatal(err error) {
 	}
 }
 
-// Tick must be called about every 100 ms: primaries probe followers that lag and tell them what is committed.
+// Tick must be called about every 100 ms, by the goroutine that calls Pace: primaries probe followers that lag and tell them what is committed.
 func (d *Driver[S]) Tick(b *Batch[S]) {
 	now := d.opt.Now()
 	for i := range d.groups {
@@ -553,10 +589,15 @@ func (d *Driver[S]) Tick(b *Batch[S]) {
 			g.step(b)
 			g.keepLease(now, b)
 		}
+		if !g.solo && g.st.StoredSeq() < g.st.Head().Seq && g.lastPos <= d.stored.Load() {
+			// The batch that wrote it found the disk full and ended with its stream, so that nobody else tells.
+			g.ev = Event{Kind: Stored, At: g.st.Head()}
+			g.step(b)
+		}
 		g.shrink()
 		g.Unlock()
 	}
-	d.pumpAll(b)
+	d.Pace(b)
 	d.askAge(now, b)
 	if d.full.Load() && d.opt.Journal != nil {
 		_ = d.commit(d.owed.Load())
@@ -566,7 +607,7 @@ func (d *Driver[S]) Tick(b *Batch[S]) {
 
 // shrink gives up the memory of a record that is larger than the whole tail should be, once all others have it.
 func (g *Group[S]) shrink() {
-	if len(g.tail.buf) <= 2*tailBytes {
+	if len(g.tail.buf) <= 2*tailBytes || g.tail.pinned() {
 		return
 	}
 	if head := g.st.Head().Seq; g.st.Role() != Primary || g.st.Replicated(len(g.st.Config().Replicas)-1) >= head {

@@ -26,6 +26,9 @@ func (d *Driver[S]) PeerUp(peer string, s S) *Receiver[S] {
 }
 
 func (g *Group[S]) linkUp(peer string, s S, b *Batch[S]) {
+	if g.bulk != nil && g.bulk.peer == peer {
+		g.dropBulk()
+	}
 	for i := range g.links {
 		if g.links[i].peer == peer {
 			g.links[i].stream, g.links[i].up = s, true
@@ -57,6 +60,9 @@ func (d *Driver[S]) PeerDown(peer string, s S) {
 		for j := range g.links {
 			if l := &g.links[j]; l.peer == peer && l.stream == s && l.up {
 				l.up = false
+				if g.bulk != nil && g.bulk.peer == peer {
+					g.dropBulk()
+				}
 				g.ev = Event{Kind: PeerDown, Peer: peer}
 				g.step(&b)
 			}
@@ -99,8 +105,11 @@ func (d *Driver[S]) Configure(list []Assignment) {
 	for i := range list {
 		a := &list[i]
 		g := &d.groups[a.Group]
+		if a.Config.Epoch <= g.epoch.Load() {
+			continue // nearly all of them, and commands may have their locks
+		}
 		g.Lock()
-		if a.Config.Epoch > g.epoch {
+		if a.Config.Epoch > g.epoch.Load() {
 			g.configure(a, &b)
 		}
 		g.Unlock()
@@ -109,10 +118,11 @@ func (d *Driver[S]) Configure(list []Assignment) {
 }
 
 func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
-	g.epoch = a.Config.Epoch
+	g.epoch.Store(a.Config.Epoch)
 	c := &a.Config
 	if g.released = !a.Holds; g.released {
 		g.drop(b)
+		g.callOff(b)
 		return
 	}
 	solo := len(c.Replicas) == 1 && c.Replicas[0] == g.d.opt.Self && len(c.Next) == 0 && c.Learner == ""
@@ -125,6 +135,9 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 		g.tail.reset(g.st.Head().Seq + 1)
 		g.st.SetFloor(g.tail.first)
 	}
+	if c.Learner != g.st.Config().Learner {
+		g.overrun = false
+	}
 	newTerm := c.Term > g.st.Term() || g.st.Role() != Primary
 	g.solo = false
 	g.ev = Event{Kind: Configure, Config: *c}
@@ -132,6 +145,7 @@ func (g *Group[S]) configure(a *Assignment, b *Batch[S]) {
 		g.notBefore = g.d.opt.Now().Add(a.LeaseWait)
 	}
 	g.step(b)
+	g.callOff(b)
 	if solo {
 		// The first record of the term is committed once stored; nobody else is waited for.
 		g.ev = Event{Kind: Stored, At: g.st.Head()}
@@ -166,7 +180,7 @@ func (d *Driver[S]) Release() {
 
 // drop gives up the content of a group that has moved to other nodes. What was promised stays promised.
 func (g *Group[S]) drop(b *Batch[S]) {
-	if g.st.Head().Seq == 0 && g.st.Role() == None && !g.st.Hollow() {
+	if g.st.Head().Seq == 0 && g.st.Role() == None && !g.st.Hollow() && !g.st.Installing() {
 		g.serving, g.solo = false, false
 		return
 	}
@@ -180,6 +194,7 @@ func (g *Group[S]) drop(b *Batch[S]) {
 func (g *Group[S]) clear(b *Batch[S]) {
 	g.serving, g.solo = false, false
 	g.leaseUntil, g.sure, g.again = time.Time{}, time.Time{}, false
+	g.dropBulk()
 	m := g.d.opt.Machine
 	m.Lost(g.ID)
 	g.record(journal.Record{Group: g.ID, Kind: journal.SyncBegin}, b)

@@ -46,7 +46,8 @@ type disk struct {
 	written  int64
 	fail     error // what Commit and SetPromises return
 	promises map[uint16]uint64
-	writes   int // of promises
+	writes   int    // of promises
+	work     func() // called in Commit, without mu
 	complete []uint16
 }
 
@@ -59,6 +60,11 @@ func (j *disk) Append(r journal.Record) int64 {
 }
 
 func (j *disk) Commit(pos int64) error {
+	if work := j.work; work != nil {
+		j.work = nil // not in itself
+		work()
+		j.work = work
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if pos > int64(len(j.records)) {
@@ -91,6 +97,9 @@ func (j *disk) Complete(groups ...uint16) error {
 
 // content is a machine: "key=value" sets, "-key" deletes.
 type content struct {
+	locked  func(group uint16) bool
+	copies  int // that are not closed
+	taken   int // copies, ever
 	groups  [256]map[string]string
 	settled [256]uint64
 	lost    [256]int
@@ -115,11 +124,54 @@ func (m *content) Apply(group uint16, effects []byte) error {
 	return nil
 }
 
-func (m *content) Snapshot(group uint16, emit func([]byte)) {
-	for k, v := range m.groups[group] {
-		emit([]byte(k + "=" + v + ";"))
+func (m *content) Snapshot(group uint16) Snapshot {
+	m.copies++
+	return &copied{of: m, group: group}
+}
+
+// copied gives an entry at a time.
+type copied struct {
+	of    *content
+	group uint16
+	rest  []string
+}
+
+func (c *copied) Size() (n int64) {
+	c.locks(true)
+	for k, v := range c.of.groups[c.group] {
+		n += int64(len(k) + len(v) + 2)
+	}
+	return n
+}
+
+func (c *copied) Fit() { c.locks(false) }
+
+// locks checks who holds the group's lock.
+func (c *copied) locks(held bool) {
+	if c.of.locked(c.group) != held {
+		panic(fmt.Sprintf("the lock of group %d is held: %v", c.group, !held))
 	}
 }
+
+func (c *copied) Take() {
+	c.locks(true)
+	c.of.taken++
+	for k, v := range c.of.groups[c.group] {
+		c.rest = append(c.rest, k+"="+v+";")
+	}
+}
+
+func (c *copied) Next(emit func([]byte)) bool {
+	c.locks(false)
+	if len(c.rest) == 0 {
+		return false
+	}
+	emit([]byte(c.rest[0]))
+	c.rest = c.rest[1:]
+	return true
+}
+
+func (c *copied) Close() { c.of.copies-- }
 
 func (m *content) Clear(group uint16, emit func([]byte)) {
 	for k := range m.groups[group] {
@@ -148,6 +200,7 @@ type cluster struct {
 	links map[[2]string]*duplex
 	epoch uint64
 	opt   Options
+	ahead time.Duration // of the clock: pauses between pieces of snapshots take no time
 }
 
 // duplex is what a node dialed: requests go out, answers come back.
@@ -159,6 +212,9 @@ type duplex struct {
 
 func drivers(t *testing.T, n int, opt Options) *cluster {
 	c := &cluster{t: t, links: map[[2]string]*duplex{}, opt: opt}
+	if opt.Now == nil {
+		c.opt.Now = func() time.Time { return time.Now().Add(c.ahead) }
+	}
 	for i := range n {
 		c.nodes = append(c.nodes, c.start(string(rune('a'+i)), [256]Restored{}))
 	}
@@ -180,6 +236,24 @@ func (c *cluster) start(id string, r [256]Restored) *node {
 	o := c.opt
 	o.Self, o.Machine, o.Journal, o.Fatal = id, n.content, n.j, func(err error) { n.fatal = err }
 	n.d = NewDriver[*wire](o, &r)
+	n.locked = func(group uint16) bool {
+		if g := n.d.Group(group); g.TryLock() {
+			g.Unlock()
+			return false
+		}
+		return true
+	}
+	c.t.Cleanup(func() {
+		under := 0
+		for _, out := range n.d.peers {
+			if out.now != nil {
+				under++
+			}
+		}
+		if n.copies != under {
+			c.t.Errorf("%s: %d copies are open, %d on their way", id, n.copies, under)
+		}
+	})
 	return n
 }
 
@@ -207,11 +281,27 @@ func (c *cluster) deliver() {
 			moved = c.carry(l.there, l.receiver) || moved
 			moved = c.carry(l.back, l.sender) || moved
 		}
-		if !moved {
+		if !moved && !c.pace() {
 			return
 		}
 	}
 	c.t.Fatal("the drivers never come to rest")
+}
+
+// pace goes on with the snapshots that are on their way.
+func (c *cluster) pace() (more bool) {
+	for _, n := range c.nodes {
+		after := n.d.Pace(&n.batch)
+		_ = n.end()
+		for _, l := range c.links {
+			more = more || len(l.there.sent) > 0
+		}
+		if after > 0 && after < answerWait/2 {
+			c.ahead += after
+			more = true
+		}
+	}
+	return more
 }
 
 func (c *cluster) carry(w *wire, r *Receiver[*wire]) bool {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,14 +11,14 @@ import (
 
 const (
 	// maxSnapshots bounds the groups whose content is on its way to one peer, and so the memory that takes.
-	maxSnapshots = 2
-	chunkBytes   = 256 << 10
+	maxSnapshots = 1
+	// chunkBytes is small enough that what is not part of a snapshot never waits long behind a piece of one.
+	chunkBytes = 16 << 10
 	// maxOffered is how many snapshots a replica keeps that are not complete. Other versions may send more at a time.
 	maxOffered = 16
 )
 
-// queueSnapshot sends the group's content to the peer now, or when the ones before it have arrived. The caller holds
-// the group's lock.
+// queueSnapshot has Pace send the group's content to the peer, after what already waits. The caller holds the group's lock.
 func (d *Driver[S]) queueSnapshot(g *Group[S], peer string, term uint64, b *Batch[S]) {
 	d.mu.Lock()
 	out := d.peers[peer]
@@ -27,15 +28,10 @@ func (d *Driver[S]) queueSnapshot(g *Group[S], peer string, term uint64, b *Batc
 		g.after(b)
 		return
 	}
-	if out.sending >= maxSnapshots {
-		out.queue = slices.DeleteFunc(out.queue, func(q queued) bool { return q.group == g.ID })
-		out.queue = append(out.queue, queued{g.ID, term})
-		d.mu.Unlock()
-		return
-	}
-	out.sending++
+	out.queue = slices.DeleteFunc(out.queue, func(q queued) bool { return q.group == g.ID })
+	out.queue = append(out.queue, queued{g.ID, term})
 	d.mu.Unlock()
-	g.sendSnapshot(peer, term, b)
+	d.kick()
 }
 
 // after runs the event in g.ev from within carryOut, whose actions are still being walked.
@@ -46,126 +42,71 @@ func (g *Group[S]) after(b *Batch[S]) {
 	g.acts = saved
 }
 
-func (g *Group[S]) sendSnapshot(peer string, term uint64, b *Batch[S]) {
-	at := g.st.Head()
-	sent := g.writeSnapshot(peer, at, b)
-	if !sent {
-		g.d.mu.Lock()
-		if out := g.d.peers[peer]; out != nil { // nothing will come back for it
-			out.sending = max(out.sending-1, 0)
-		}
-		g.d.mu.Unlock()
+// take copies the group's content as it is now, and makes it what the peer is sent. The caller holds the group's lock. It returns nil
+// where that is not wanted any more.
+func (g *Group[S]) take(peer string, out *outbound[S], term uint64, content Snapshot) *transfer[S] {
+	if g.st.Role() != Primary || g.st.Term() != term {
+		return nil
 	}
-	g.ev = Event{Kind: SnapshotFailed, Peer: peer, Term: term}
-	if sent {
-		g.ev = Event{Kind: SnapshotSent, Peer: peer, Term: term, At: at}
-		// From here on the follower is fed from the tail, which begins after what the snapshot holds.
-		if g.tail.next() != at.Seq+1 {
-			g.tail.reset(at.Seq + 1)
-		}
+	content.Take()
+	t := &transfer[S]{peer: peer, out: out, group: g.ID, term: term, at: g.st.Head(), reign: g.st.Term(), whole: g.overrun, content: content}
+	t.starts = g.st.Starts(t.at.Seq, nil)
+	t.bytes = content.Size()
+	// From the end of the snapshot on the follower is fed from the tail, which must begin after what the snapshot holds.
+	if g.tail.next() != t.at.Seq+1 {
+		g.tail.reset(t.at.Seq + 1)
 	}
-	g.st.SetFloor(g.tail.first)
-	g.after(b)
+	g.pin(t)
+	g.d.mu.Lock()
+	out.now = t
+	g.d.mu.Unlock()
+	return t
 }
 
-func (g *Group[S]) writeSnapshot(peer string, at Position, b *Batch[S]) bool {
-	s, ok := g.stream(peer)
-	if !ok {
-		return false
-	}
-	buf, ok := s.Begin(frameOffer)
-	if !ok {
-		return false
-	}
-	starts := g.st.Starts(at.Seq, nil)
-	buf = binary.LittleEndian.AppendUint16(buf, g.ID)
-	for _, v := range [...]uint64{g.st.Term(), at.Term, at.Seq} {
-		buf = binary.LittleEndian.AppendUint64(buf, v)
-	}
-	buf = binary.LittleEndian.AppendUint16(buf, uint16(len(starts)))
-	for _, t := range starts {
-		buf = binary.LittleEndian.AppendUint64(buf, t.Term)
-		buf = binary.LittleEndian.AppendUint64(buf, t.FirstSeq)
-	}
-	s.End(buf)
-	ok = true
-	chunk := binary.LittleEndian.AppendUint16(make([]byte, 0, chunkBytes), g.ID)
-	flush := func() {
-		if len(chunk) > 2 && ok {
-			if buf, ok = s.Begin(frameChunk); ok {
-				s.EndPaced(append(buf, chunk...))
-			}
-		}
-		chunk = chunk[:2]
-	}
-	g.d.opt.Machine.Snapshot(g.ID, func(effects []byte) {
-		if len(chunk)+len(effects) > chunkBytes {
-			flush()
-		}
-		chunk = append(chunk, effects...)
-	})
-	flush()
-	if !ok {
-		return false
-	}
-	if buf, ok = s.Begin(frameEnd); ok {
-		s.End(binary.LittleEndian.AppendUint16(buf, g.ID))
-		b.dirty(s)
-	}
-	return ok
-}
-
-// snapshotDone notes that the peer behind s has taken a snapshot, and sends the next content that waits.
-func (d *Driver[S]) snapshotDone(peer string, s S, b *Batch[S]) {
+// snapshotDone notes that the peer behind s has taken a snapshot.
+func (d *Driver[S]) snapshotDone(peer string, s S) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if out := d.peers[peer]; out != nil && out.stream == s {
 		out.sending = max(out.sending-1, 0)
+		d.answered(out)
 	}
-	d.mu.Unlock()
-	d.pump(peer, b)
 }
 
-// pump sends what waits for the peer as far as the bound on snapshots under way allows.
+// pump begins to send what waits for the peer, as far as the bound on snapshots under way allows.
 func (d *Driver[S]) pump(peer string, b *Batch[S]) {
 	for {
 		d.mu.Lock()
 		out := d.peers[peer]
-		if out == nil || out.sending >= maxSnapshots || len(out.queue) == 0 {
+		if out == nil || out.sending >= maxSnapshots || len(out.queue) == 0 || d.opt.Now().Before(out.due) {
 			d.mu.Unlock()
 			return
 		}
 		q := out.queue[0]
 		out.queue = out.queue[1:]
 		out.sending++
+		room := out.room(d.opt.Piece)
 		d.mu.Unlock()
 		g := &d.groups[q.group]
+		content := d.opt.Machine.Snapshot(q.group)
 		g.Lock()
-		current := g.st.Role() == Primary && g.st.Term() == q.term
-		if current {
-			g.sendSnapshot(peer, q.term, b)
-		}
+		content.Size()
 		g.Unlock()
-		if !current { // its turn goes to the next one
+		content.Fit()
+		g.Lock()
+		t := g.take(peer, out, q.term, content)
+		g.Unlock()
+		if t == nil { // its turn goes to the next one
+			content.Close()
 			d.mu.Lock()
 			out.sending = max(out.sending-1, 0)
 			d.mu.Unlock()
+			continue
 		}
-	}
-}
-
-// pumpAll goes on with every queue that a snapshot which could not be sent has left standing.
-func (d *Driver[S]) pumpAll(b *Batch[S]) {
-	d.mu.Lock()
-	var waiting []string
-	for peer, out := range d.peers {
-		if len(out.queue) > 0 && out.sending < maxSnapshots {
-			waiting = append(waiting, peer)
-		}
-	}
-	d.mu.Unlock()
-	slices.Sort(waiting)
-	for _, peer := range waiting {
-		d.pump(peer, b)
+		t.fill(room)
+		g.Lock()
+		g.sendPiece(t, b)
+		g.Unlock()
 	}
 }
 
@@ -175,15 +116,24 @@ func (d *Driver[S]) unqueue(peer string, out *outbound[S], b *Batch[S]) {
 		return
 	}
 	d.mu.Lock()
-	list := out.queue
-	out.queue = nil
+	list, t := out.queue, out.now
+	out.queue, out.now = nil, nil
 	d.mu.Unlock()
+	if t != nil {
+		list = append(list, queued{t.group, t.term})
+	}
 	for _, q := range list {
 		g := &d.groups[q.group]
 		g.Lock()
+		if t != nil && t.group == q.group {
+			g.unpin(t)
+		}
 		g.ev = Event{Kind: SnapshotFailed, Peer: peer, Term: q.term}
 		g.step(b)
 		g.Unlock()
+	}
+	if t != nil {
+		t.close()
 	}
 }
 
@@ -220,14 +170,14 @@ func (r *Receiver[S]) onEnd(g *Group[S]) error {
 	g.Lock()
 	defer g.Unlock()
 	g.acts = g.acts[:0]
-	if !g.released {
+	if !g.released && !r.d.full.Load() {
 		g.ev = Event{Kind: SnapshotOffered, From: r.peer, Term: in.term, At: in.at}
 		g.acts = g.st.Step(&g.ev, g.acts)
 	}
 	install := slices.ContainsFunc(g.acts, func(a Action) bool { return a.Kind == InstallSnapshot })
 	g.carryOut(&r.batch)
 	if install {
-		if err := r.install(g, in); err != nil {
+		if err := r.install(g, in); err != nil && !errors.Is(err, journal.ErrDiskFull) {
 			return err
 		}
 	}
@@ -239,21 +189,42 @@ func (r *Receiver[S]) onEnd(g *Group[S]) error {
 }
 
 // install replaces the group's content. The journal brackets it, so that a crash in the middle leaves a group that
-// knows that it is incomplete.
+// knows that it is incomplete. The caller holds the group's lock, which is given up now and then, and while the disk works: until the
+// end is told the core takes nothing for the group, and nobody can read it.
 func (r *Receiver[S]) install(g *Group[S], in *incoming) error {
-	m := r.d.opt.Machine
+	m, st := r.d.opt.Machine, g.st
+	pause := func(work func() error) (on bool, err error) {
+		g.Unlock()
+		err = work()
+		g.Lock()
+		return g.st == st && st.Installing(), err // else the group was given up meanwhile
+	}
 	m.Lost(g.ID)
 	g.record(journal.Record{Group: g.ID, Kind: journal.SyncBegin, Term: in.at.Term, Seq: in.at.Seq}, &r.batch)
 	data := func(effects []byte) {
 		g.record(journal.Record{Group: g.ID, Kind: journal.Effects, Term: in.at.Term, Seq: in.at.Seq, Data: effects}, &r.batch)
 	}
 	m.Clear(g.ID, data)
+	abort := func(err error) error {
+		g.ev = Event{Kind: SnapshotAborted}
+		g.step(&r.batch)
+		return err
+	}
 	for _, c := range in.chunks {
 		data(c)
 		if err := m.Apply(g.ID, c); err != nil {
-			g.ev = Event{Kind: SnapshotAborted}
-			g.step(&r.batch)
+			return abort(err)
+		}
+		if on, _ := pause(func() error { return nil }); !on {
+			return nil
+		}
+	}
+	if r.d.opt.Journal != nil {
+		// The bulk of it first, so that the lock is held only while the end mark is written.
+		if on, err := pause(func() error { return r.d.commit(r.batch.pos) }); !on {
 			return err
+		} else if err != nil {
+			return abort(err)
 		}
 	}
 	g.record(journal.Record{Group: g.ID, Kind: journal.SyncEnd, Term: in.at.Term, Seq: in.at.Seq}, &r.batch)
@@ -261,9 +232,7 @@ func (r *Receiver[S]) install(g *Group[S], in *incoming) error {
 	g.st.SetFloor(g.tail.first)
 	if r.d.opt.Journal != nil {
 		if err := r.d.commit(r.batch.pos); err != nil {
-			g.ev = Event{Kind: SnapshotAborted}
-			g.step(&r.batch)
-			return err
+			return abort(err)
 		}
 	}
 	g.ev = Event{Kind: SnapshotInstalled, Term: in.term, At: in.at, Starts: in.starts}

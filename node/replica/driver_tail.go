@@ -15,6 +15,8 @@ type tail struct {
 	first uint64 // sequence number of recs[0]
 	recs  []tailRecord
 	buf   []byte
+	keep  uint64 // unless 0, records from here on are kept up to most bytes
+	most  int
 }
 
 type tailRecord struct {
@@ -38,12 +40,15 @@ func (t *tail) append(seq uint64, kind journal.Kind, data []byte) {
 	if seq != t.next() {
 		t.reset(seq)
 	}
-	if len(t.buf)+len(data) > 2*tailBytes {
+	if n := len(t.buf) + len(data); n > 2*tailBytes && !(t.pinned() && n <= t.most) {
 		t.trim(len(data))
 	}
 	t.recs = append(t.recs, tailRecord{off: uint32(len(t.buf)), len: uint32(len(data)), kind: kind})
 	t.buf = append(t.buf, data...)
 }
+
+// pinned tells that what must be kept is still there.
+func (t *tail) pinned() bool { return t.keep > 0 && t.first <= t.keep }
 
 // trim keeps the newest records that fit in half of the buffer together with what comes.
 func (t *tail) trim(incoming int) {

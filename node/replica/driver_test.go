@@ -210,6 +210,8 @@ func TestSnapshotsQueueAndSurviveALostStream(t *testing.T) {
 	l := c.links[[2]string{"a", "b"}]
 	c.carry(l.there, l.receiver) // probes
 	c.carry(l.back, l.sender)    // a learns where b is
+	a.d.Pace(&a.batch)
+	_ = a.end()
 	if n := offers(l.there); n != maxSnapshots {
 		t.Errorf("%d snapshots at once", n)
 	}
@@ -243,7 +245,14 @@ func TestSnapshotsQueueAndSurviveALostStream(t *testing.T) {
 	l = c.links[[2]string{"a", "b"}]
 	c.carry(l.there, l.receiver)
 	c.carry(l.back, l.sender)
+	a.d.Pace(&a.batch)
+	_ = a.end()
 	l.there.up = false
+	for range 3 { // pieces into a stream that has ended
+		c.ahead += answerWait
+		a.d.Pace(&a.batch)
+		_ = a.end()
+	}
 	c.link(a, b)
 	a.d.PeerDown("b", l.there) // late
 	c.deliver()

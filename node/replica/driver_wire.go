@@ -34,7 +34,7 @@ var errFrame = errors.New("malformed replica frame")
 // send puts the records that the core wants a follower to have into its stream, in frames of about sendBytes.
 func (g *Group[S]) send(a *Action, b *Batch[S]) {
 	s, ok := g.stream(a.To)
-	if !ok {
+	if !ok || g.sendBulk(a, b) {
 		return
 	}
 	prev, from := a.Prev, a.First
@@ -196,7 +196,7 @@ func (r *Receiver[S]) Frame(typ byte, body []byte) error {
 	case frameTold:
 		return r.onTold(g, body)
 	case frameSnapshotDone:
-		r.d.snapshotDone(r.peer, r.s, &r.batch)
+		r.d.snapshotDone(r.peer, r.s)
 		return nil
 	}
 	return fmt.Errorf("%w: type %d", errFrame, typ)
@@ -233,6 +233,9 @@ func (r *Receiver[S]) onAppend(g *Group[S], body []byte) error {
 	defer g.Unlock()
 	if g.released {
 		return nil // the primary asks again
+	}
+	if r.d.full.Load() && (len(r.recs) > 0 || g.st.Hollow() || prev != g.st.Head()) {
+		return nil // it asks again: what the disk does not take must not pile up in memory, and no snapshot would be of use
 	}
 	g.ev = Event{
 		Kind: Append, From: r.peer, Term: v[0], Prev: prev, Last: v[3], Commit: v[4],
@@ -329,6 +332,9 @@ func (r *Receiver[S]) onAck(g *Group[S], body []byte) error {
 	flags := body[ackSize-1]
 	g.Lock()
 	defer g.Unlock()
+	if g.awaited {
+		g.pieceAnswered(r.peer, r.s)
+	}
 	g.st.SetFloor(g.tail.first)
 	g.ev = Event{
 		Kind: AppendAck, From: r.peer, Term: v[0], Head: Position{Term: v[1], Seq: v[2]}, Stored: v[3], Round: v[4],

@@ -47,6 +47,7 @@ type Server struct {
 
 	lastID    atomic.Uint64
 	clients   atomic.Int64
+	rejected  atomic.Uint64
 	lastNoise atomic.Int64 // unix time of the last warning about a foreign protocol
 
 	mu       sync.Mutex
@@ -130,6 +131,9 @@ func (s *Server) Clients() int { return int(s.clients.Load()) }
 // Accepted returns how many connections there have been.
 func (s *Server) Accepted() uint64 { return s.lastID.Load() }
 
+// Rejected returns how many there were beyond MaxClients.
+func (s *Server) Rejected() uint64 { return s.rejected.Load() }
+
 // EachSession calls f for every open session until it returns false. f runs on the caller's goroutine: of the session it
 // may use only what is safe from any (ID, addresses, Kill).
 func (s *Server) EachSession(f func(*Session) bool) {
@@ -159,6 +163,7 @@ const tooManyClients = "-ERR max number of clients reached\r\n"
 func (s *Server) admit() bool {
 	if s.clients.Add(1) > int64(s.opts.MaxClients) {
 		s.clients.Add(-1)
+		s.rejected.Add(1)
 		return false
 	}
 	return true

@@ -274,6 +274,9 @@ func TestTooManyClientsAreToldSo(t *testing.T) {
 			ended(t, second, tooManyClients)
 		}
 		say(t, first, "x\n", "$1\r\nx\r\n")
+		if n, all := s.Rejected(), s.Accepted(); n != 1 || all < 1 {
+			t.Errorf("%d of %d connections were rejected", n, all)
+		}
 	})
 }
 

@@ -41,7 +41,7 @@ func bitFunctions() map[string]lua.LGFunction {
 // word reduces a number to 32 bits as LuaBitOp does: it adds 2^52 + 2^51 and takes the low bits of the sum's mantissa. That
 // rounds and takes it modulo 2^32 up to 2^51, and has its own way with what is larger.
 func word(l *lua.LState, i int) uint32 {
-	return uint32(math.Float64bits(float64(l.CheckNumber(i)) + (1<<52 + 1<<51)))
+	return uint32(math.Float64bits(checkNumber(l, i) + (1<<52 + 1<<51)))
 }
 
 func pushWord(l *lua.LState, v uint32) int {

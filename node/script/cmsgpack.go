@@ -7,7 +7,10 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-const maxMsgpackDepth = 16 // what nests deeper is packed as nil, as lua-cmsgpack does
+const (
+	maxMsgpackDepth = 16 // what nests deeper is packed as nil, as lua-cmsgpack does
+	maxUnpackDepth  = 3999
+)
 
 func (r *Run) msgpackFunctions() map[string]lua.LGFunction {
 	return map[string]lua.LGFunction{
@@ -24,9 +27,18 @@ func (r *Run) msgpackFunctions() map[string]lua.LGFunction {
 			l.Push(lua.LString(b))
 			return 1
 		},
-		"unpack":       func(l *lua.LState) int { return unpackSome(l, 0, 0, false) },
-		"unpack_one":   func(l *lua.LState) int { return unpackSome(l, 1, l.OptInt(2, 0), true) },
-		"unpack_limit": func(l *lua.LState) int { return unpackSome(l, l.CheckInt(2), l.OptInt(3, 0), true) },
+		"unpack":       func(l *lua.LState) int { return unpackSome(l, 0, 0) },
+		"unpack_one":   func(l *lua.LState) int { return unpackSome(l, 1, int(optInteger(l, 2, 0))) },
+		"unpack_limit": func(l *lua.LState) int { return unpackSome(l, int(checkInteger(l, 2)), int(optInteger(l, 3, 0))) },
+	}
+}
+
+func msgpackValues(t *lua.LTable) {
+	for name, v := range map[string]string{
+		"_NAME": "cmsgpack", "_VERSION": "lua-cmsgpack 0.4.0", "_COPYRIGHT": "Copyright (C) 2012, Salvatore Sanfilippo",
+		"_DESCRIPTION": "MessagePack C implementation for Lua",
+	} {
+		t.RawSetString(name, lua.LString(v))
 	}
 }
 
@@ -65,7 +77,7 @@ func packHead(b []byte, n int, fixed byte, limit int, code8, code16, code32 byte
 
 func packNumber(b []byte, f float64) []byte {
 	n := int64(f)
-	if float64(n) != f || f >= math.MaxInt64 || f <= math.MinInt64 {
+	if float64(n) != f || f >= math.MaxInt64 || f < math.MinInt64 {
 		if float64(float32(f)) == f {
 			return binary.BigEndian.AppendUint32(append(b, 0xca), math.Float32bits(float32(f)))
 		}
@@ -119,24 +131,26 @@ func packTable(b []byte, t *lua.LTable, depth int) []byte {
 	return b
 }
 
-// unpackSome decodes values from offset on, limit of them or all, and returns the next offset first if asked to.
-func unpackSome(l *lua.LState, limit, offset int, next bool) int {
-	s := l.CheckString(1)
+// unpackSome decodes limit values from offset on, and returns the next offset first. Without either it decodes all, and returns no
+// offset.
+func unpackSome(l *lua.LState, limit, offset int) int {
+	s := checkString(l, 1)
 	switch {
 	case limit < 0 || offset < 0:
-		l.RaiseError("Invalid request to unpack with offset of %d and limit of %d.", offset, limit)
+		l.RaiseError("Invalid request to unpack with offset of %d and limit of %d.", offset, len(s))
 	case offset > len(s):
 		l.RaiseError("Start offset %d greater than input length %d.", offset, len(s))
 	}
+	all := limit == 0 && offset == 0
 	u := unpacker{l: l, s: s, at: offset}
 	var out []lua.LValue
-	for u.at < len(s) && (limit == 0 || len(out) < limit) {
-		if out = append(out, u.value(0)); len(out) > 8000 {
-			l.RaiseError("Unpacked too many values.")
+	for u.at < len(s) && (all || len(out) < limit) {
+		if out = append(out, u.value(0)); len(out) > maxResults {
+			l.RaiseError("stack overflow (too many return values at once; use unpack_one or unpack_limit instead.)")
 		}
 	}
 	pushed := len(out)
-	if next {
+	if !all {
 		at := u.at
 		if at >= len(s) {
 			at = -1
@@ -195,14 +209,12 @@ func (u *unpacker) value(depth int) lua.LValue {
 	case 0xcb:
 		return lua.LNumber(math.Float64frombits(u.uint(8)))
 	case 0xcc, 0xcd, 0xce, 0xcf:
-		return lua.LNumber(u.uint(1 << (c - 0xcc)))
+		return lua.LNumber(int64(u.uint(1 << (c - 0xcc))))
 	case 0xd0, 0xd1, 0xd2, 0xd3:
 		bits := 8 << (c - 0xd0)
 		return lua.LNumber(int64(u.uint(bits/8)<<(64-bits)) >> (64 - bits))
 	case 0xd9, 0xda, 0xdb:
 		return lua.LString(u.bytes(int(u.uint(1 << (c - 0xd9)))))
-	case 0xc4, 0xc5, 0xc6:
-		return lua.LString(u.bytes(int(u.uint(1 << (c - 0xc4)))))
 	case 0xdc, 0xdd:
 		return u.list(int(u.uint(2<<(c-0xdc))), depth)
 	case 0xde, 0xdf:
@@ -213,17 +225,17 @@ func (u *unpacker) value(depth int) lua.LValue {
 }
 
 // enter bounds the depth, and a count of elements by the bytes that are left.
-func (u *unpacker) enter(n, depth int) {
+func (u *unpacker) enter(n, depth int, kind string) {
+	if depth >= maxUnpackDepth {
+		u.l.RaiseError("stack overflow (in function mp_decode_to_lua_%s)", kind)
+	}
 	if n > len(u.s)-u.at {
 		u.l.RaiseError("Missing bytes in input.")
-	}
-	if depth > maxNesting {
-		u.l.RaiseError("Bad data format in input.")
 	}
 }
 
 func (u *unpacker) list(n, depth int) lua.LValue {
-	u.enter(n, depth)
+	u.enter(n, depth, "array")
 	t := u.l.NewTable()
 	for i := range n {
 		t.RawSetInt(i+1, u.value(depth+1))
@@ -232,13 +244,16 @@ func (u *unpacker) list(n, depth int) lua.LValue {
 }
 
 func (u *unpacker) pairs(n, depth int) lua.LValue {
-	u.enter(n, depth)
+	u.enter(n, depth, "hash")
 	t := u.l.NewTable()
 	for range n {
 		k := u.value(depth + 1)
 		v := u.value(depth + 1)
 		if k == lua.LNil {
 			u.l.RaiseError("table index is nil")
+		}
+		if f, ok := k.(lua.LNumber); ok && f != f {
+			u.l.RaiseError("table index is NaN")
 		}
 		t.RawSet(k, v)
 	}

@@ -41,16 +41,16 @@ func (s *Script) shebang(body string) (code, problem string) {
 	if !strings.HasPrefix(body, "#!") {
 		return body, ""
 	}
-	line, _, ended := strings.Cut(body, "\n")
-	if !ended {
+	end := strings.IndexAny(body, "\n\x00")
+	if end < 0 || body[end] == 0 {
 		return "", "ERR Invalid script shebang"
 	}
-	words := strings.Fields(line[2:])
-	if len(words) == 0 {
+	words, ok := splitWords(body[:end])
+	if !ok {
 		return "", "ERR Invalid engine in script shebang"
 	}
-	if words[0] != "lua" {
-		return "", "ERR Unexpected engine in script shebang: #!" + words[0]
+	if words[0] != "#!lua" {
+		return "", "ERR Unexpected engine in script shebang: " + words[0]
 	}
 	s.Flags.Declared = true
 	for _, w := range words[1:] {
@@ -58,13 +58,16 @@ func (s *Script) shebang(body string) (code, problem string) {
 		if !ok {
 			return "", "ERR Unknown lua shebang option: " + w
 		}
+		if list == "" {
+			continue
+		}
 		for f := range strings.SplitSeq(list, ",") {
-			if f != "" && !s.Flags.set(f) {
+			if !s.Flags.set(f) {
 				return "", "ERR Unexpected flag in script shebang: " + f
 			}
 		}
 	}
-	return body[len(line):], ""
+	return body[end:], ""
 }
 
 func (f *Flags) set(name string) bool {

@@ -32,7 +32,9 @@ func (r *Run) toLua(l *lua.LState, b []byte, depth int) (value lua.LValue, rest 
 	case '+':
 		return field(l, "ok", lua.LString(line)), rest
 	case '-':
-		return r.errorTable(l, "-"+line), rest
+		t := r.errorTable(l, "-"+line)
+		t.RawSetString("ignore_error_stats_update", lua.LTrue) // a command has counted it
+		return t, rest
 	case '_':
 		return lua.LNil, rest
 	case '#':

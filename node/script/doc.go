@@ -13,7 +13,7 @@
 // maxRegistry values, an expression maxDepth levels, a string that a script builds maxString bytes, the cache maxScripts
 // scripts and maxCacheBytes. Not bounded is the memory of all the tables and strings that a script keeps: as in Redis, a
 // script that only collects can exhaust the machine, until the Host's limit of time ends it. One call of a library function
-// (a pattern with much backtracking, sorting a large table) is not interrupted.
+// (sorting a large table) is not interrupted, but for those that search for patterns.
 //
 // A library of functions may run 500 ms when it is loaded, and MaxLibrary bounds it with all that it registers; maxShelf states
 // that have run one are kept for the next calls.
@@ -21,6 +21,6 @@
 // # What differs from Redis
 //
 // Messages of the interpreter name no variables ("attempt to call a nil value", not "attempt to call local 'x' (a nil
-// value)"), syntax errors say where but not what was expected. getmetatable of a string answers false. Missing are
-// coroutine.wrap, collectgarbage's effects, cjson's encode_keep_buffer and its like, and loadstring of bytecode.
+// value)"), syntax errors say where but not what was expected. getmetatable of a string answers false. What a script sets of the
+// global cjson ends with it. Missing are coroutine.wrap, collectgarbage's effects, and loadstring of bytecode.
 package script

@@ -68,7 +68,9 @@ func TestLibrariesThatDoNotEndOrFillTheMemoryAreRefused(t *testing.T) {
 	} {
 		began := time.Now()
 		_, problem := New().LoadLibrary([]byte("#!lua name=lib\n"+body), "7.0.15", nil)
-		if !strings.Contains(problem, want) || time.Since(began) > 20*time.Second {
+		// On a busy machine the time may be over first.
+		refused := strings.Contains(problem, want) || strings.Contains(problem, "FUNCTION LOAD timeout")
+		if !refused || time.Since(began) > 20*time.Second {
 			t.Errorf("%.60s: %.200s after %v", body, problem, time.Since(began))
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // toNumber is Lua's tonumber: C's strtod for base 10, strtoul for others. The interpreter's own knows no hexadecimal
 // fractions, no infinities, and signs in any base.
 func toNumber(l *lua.LState) int {
-	base := l.OptInt(2, 10)
+	base := int(optInteger(l, 2, 10))
 	if base == 10 {
 		v := l.CheckAny(1)
 		if s, ok := v.(lua.LString); ok {
@@ -26,7 +26,7 @@ func toNumber(l *lua.LState) int {
 		l.Push(v)
 		return 1
 	}
-	text := l.CheckString(1)
+	text := checkString(l, 1)
 	if base < 2 || base > 36 {
 		l.ArgError(2, "base out of range")
 	}
@@ -44,6 +44,56 @@ func cText(s string) string {
 	return strings.Trim(s, spaces)
 }
 
+// checkNumber is a function's argument i, a number or a text of one.
+func checkNumber(l *lua.LState, i int) float64 {
+	switch v := l.Get(i).(type) {
+	case lua.LNumber:
+		return float64(v)
+	case lua.LString:
+		if f, ok := parseNumber(string(v)); ok {
+			return f
+		}
+	}
+	typeError(l, i, "number")
+	return 0
+}
+
+// checkString is a function's argument i, a text or a number as one.
+func checkString(l *lua.LState, i int) string {
+	s, ok := text(l.Get(i))
+	if !ok {
+		typeError(l, i, "string")
+	}
+	return s
+}
+
+func typeError(l *lua.LState, i int, expected string) {
+	got := "no value"
+	if i <= l.GetTop() {
+		got = l.Get(i).Type().String()
+	}
+	l.ArgError(i, expected+" expected, got "+got)
+}
+
+// checkInteger is a function's argument i as C's ptrdiff_t.
+func checkInteger(l *lua.LState, i int) int64 { return truncate(checkNumber(l, i)) }
+
+// optInteger is checkInteger for an argument that may be missing.
+func optInteger(l *lua.LState, i int, otherwise int64) int64 {
+	if l.Get(i) == lua.LNil {
+		return otherwise
+	}
+	return checkInteger(l, i)
+}
+
+// toUnsigned is C's unsigned 64 bit integer of a number.
+func toUnsigned(f float64) uint64 {
+	if f >= 1<<63 {
+		return uint64(truncate(f-1<<63)) ^ 1<<63 // 0 for what is too large
+	}
+	return uint64(truncate(f))
+}
+
 // parseNumber reads a number as strtod does; nothing may follow it.
 func parseNumber(s string) (f float64, ok bool) {
 	s = cText(s)
@@ -56,6 +106,100 @@ func parseNumber(s string) (f float64, ok bool) {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	return f, err == nil || f != 0 && math.IsInf(f, 0) // too large
+}
+
+// scanNumber reads the number that s begins with as strtod does, and returns its length, 0 if there is none.
+func scanNumber(s string) (f float64, n int) {
+	rest := s
+	sign := 1.0
+	if rest != "" && (rest[0] == '+' || rest[0] == '-') {
+		if rest[0] == '-' {
+			sign = -1
+		}
+		rest = rest[1:]
+	}
+	at := len(s) - len(rest)
+	switch {
+	case hasFold(rest, "infinity"):
+		return math.Copysign(math.Inf(1), sign), at + len("infinity")
+	case hasFold(rest, "inf"):
+		return math.Copysign(math.Inf(1), sign), at + len("inf")
+	case hasFold(rest, "nan"):
+		return math.Copysign(math.NaN(), sign), at + len("nan") + nanSuffix(rest[len("nan"):])
+	}
+	if n = hexLength(rest); n > 0 {
+		text := rest[:n]
+		if !strings.ContainsAny(text, "pP") {
+			text += "p0"
+		}
+		f, _ = strconv.ParseFloat(text, 64)
+		return math.Copysign(f, sign), at + n
+	}
+	if n = decimalLength(rest, "0123456789", "eE"); n == 0 {
+		return 0, 0
+	}
+	f, _ = strconv.ParseFloat(rest[:n], 64)
+	return math.Copysign(f, sign), at + n
+}
+
+// nanSuffix is the length of the (…) that may follow a nan.
+func nanSuffix(s string) int {
+	if s == "" || s[0] != '(' {
+		return 0
+	}
+	n := 1
+	for n < len(s) && (s[n] == '_' || hexDigit(s[n]) >= 0 || s[n]|0x20 >= 'a' && s[n]|0x20 <= 'z') {
+		n++
+	}
+	if n == len(s) || s[n] != ')' {
+		return 0
+	}
+	return n + 1
+}
+
+func hexLength(s string) int {
+	if len(s) < 3 || s[0] != '0' || s[1]|0x20 != 'x' {
+		return 0
+	}
+	n := decimalLength(s[2:], "0123456789abcdefABCDEF", "pP")
+	if n == 0 {
+		return 0
+	}
+	return n + 2
+}
+
+// decimalLength is how far digits with a point and an exponent reach, 0 without any digit before the exponent.
+func decimalLength(s, digits, exponent string) int {
+	run := func(from int, of string) int {
+		for from < len(s) && strings.IndexByte(of, s[from]) >= 0 {
+			from++
+		}
+		return from
+	}
+	n := run(0, digits)
+	count := n
+	if n < len(s) && s[n] == '.' {
+		end := run(n+1, digits)
+		count += end - n - 1
+		n = end
+	}
+	if count == 0 {
+		return 0
+	}
+	if n < len(s) && strings.IndexByte(exponent, s[n]) >= 0 {
+		from := n + 1
+		if from < len(s) && (s[from] == '+' || s[from] == '-') {
+			from++
+		}
+		if end := run(from, "0123456789"); end > from {
+			n = end
+		}
+	}
+	return n
+}
+
+func hasFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // parseUnsigned reads an integer as strtoul does: a sign turns it around modulo 2^64.

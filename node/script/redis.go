@@ -3,9 +3,12 @@ package script
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"math"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"hypercache/node/resp"
 )
 
 func (r *Run) redisFunctions() map[string]lua.LGFunction {
@@ -116,12 +119,12 @@ func (r *Run) oneString(l *lua.LState) (text string, problem lua.LValue) {
 	if l.GetTop() != 1 || !ok {
 		return "", r.errorTable(l, "wrong number or type of arguments")
 	}
-	text, _, _ = strings.Cut(string(s), "\x00") // as C sees it
-	return text, nil
+	return string(s), nil
 }
 
 func (r *Run) errorReply(l *lua.LState) int {
 	s, reply := r.oneString(l)
+	s, _, _ = strings.Cut(s, "\x00") // as C sees it
 	if reply == nil {
 		reply = r.errorTable(l, "-"+strings.TrimPrefix(s, "-"))
 	}
@@ -151,52 +154,101 @@ func (r *Run) log(l *lua.LState) int {
 	if l.GetTop() < 2 {
 		r.raise(l, "redis.log() requires two arguments or more.")
 	}
-	level, ok := l.Get(1).(lua.LNumber)
+	level, ok := toInt(l.Get(1))
 	if !ok {
 		r.raise(l, "First argument must be a number (log level).")
 	}
 	if level < 0 || level > 3 {
 		r.raise(l, "Invalid debug level.")
 	}
-	var words []string
+	var b strings.Builder
 	for i := 2; i <= l.GetTop(); i++ {
-		words = append(words, valueText(l.Get(i)))
+		if word, ok := text(l.Get(i)); ok {
+			if i > 2 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(word)
+		}
 	}
-	r.Host.Log(int(level), strings.Join(words, " "))
+	r.Host.Log(level, b.String())
 	return 0
+}
+
+// toInt is C's int of a number, or of a text of one.
+func toInt(v lua.LValue) (n int, ok bool) {
+	f, ok := 0.0, true
+	switch v := v.(type) {
+	case lua.LNumber:
+		f = float64(v)
+	case lua.LString:
+		f, ok = parseNumber(string(v))
+	default:
+		return 0, false
+	}
+	if !(f > math.MinInt32-1 && f < math.MaxInt32+1) {
+		f = math.MinInt32 // what C gives
+	}
+	return int(f), ok
 }
 
 func (r *Run) setresp(l *lua.LState) int {
 	if l.GetTop() != 1 {
 		r.raise(l, "redis.setresp() requires one argument.")
 	}
-	n, _ := l.Get(1).(lua.LNumber)
+	n, _ := toInt(l.Get(1))
 	if n != 2 && n != 3 {
 		r.raise(l, "RESP version must be 2 or 3.")
 	}
-	r.proto = int(n)
+	r.proto = n
 	return 0
 }
 
-// setRepl can't keep effects from other replicas: those would no longer be copies.
+// setRepl changes nothing: replicas without some effects would no longer be copies.
 func (r *Run) setRepl(l *lua.LState) int {
 	if l.GetTop() != 1 {
 		r.raise(l, "redis.set_repl() requires two arguments.")
 	}
-	switch n, _ := l.Get(1).(lua.LNumber); {
-	case n < 0 || n > 3:
-		r.raise(l, "Invalid replication flags. Please use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
-	case n != 3:
-		r.raise(l, "redis.set_repl() can only be called with redis.REPL_ALL here")
+	if n, _ := toInt(l.Get(1)); n < 0 || n > 3 {
+		r.raise(l, "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
 	}
 	return 0
 }
 
-// aclCheck says yes: there is one user, who may do everything.
+// aclCheck says yes to every command that there is: the only user may do everything.
 func (r *Run) aclCheck(l *lua.LState) int {
-	if _, problem := r.arguments(l); problem != "" {
+	args, problem := r.arguments(l)
+	if problem != "" {
 		r.raise(l, problem)
+	}
+	if !r.known(l, args) {
+		r.raise(l, "Invalid command passed to redis.acl_check_cmd()")
 	}
 	l.Push(lua.LTrue)
 	return 1
+}
+
+func (r *Run) known(l *lua.LState, args [][]byte) bool {
+	const subcommands = 10 // in what COMMAND INFO says
+	name := string(args[0])
+	about, ok := r.about(l, name)
+	if !ok || strings.Contains(name, "|") {
+		return false
+	}
+	if list, ok := about.RawGetInt(subcommands).(*lua.LTable); ok && list.Len() > 0 && len(args) > 1 {
+		_, ok = r.about(l, name+"|"+string(args[1]))
+		return ok
+	}
+	return true
+}
+
+// about is what COMMAND INFO says of a command.
+func (r *Run) about(l *lua.LState, name string) (t *lua.LTable, ok bool) {
+	w := resp.Writer{Proto: 2}
+	r.Host.Call([][]byte{[]byte("command"), []byte("info"), []byte(name)}, &w)
+	v, _ := r.toLua(l, w.Buf, 0)
+	list, ok := v.(*lua.LTable)
+	if ok {
+		t, ok = list.RawGetInt(1).(*lua.LTable)
+	}
+	return t, ok
 }

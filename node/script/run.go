@@ -3,7 +3,7 @@ package script
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -53,8 +53,11 @@ type Run struct {
 	ran     int // instructions, about
 	env     *lua.LTable
 	proxies map[*lua.LTable]*lua.LTable
-	rng     *rand.Rand
-	call    resp.Writer
+	rng     random
+	json    jsonSettings // of the global cjson
+	// jsonNull is cjson.null.
+	jsonNull *lua.LUserData
+	call     resp.Writer
 	// Of a state that has a library.
 	loading   *loading // while the library runs
 	functions map[string]*lua.LFunction
@@ -91,6 +94,17 @@ func (r *Run) tick() (stop string) {
 		return "ERR FUNCTION LOAD timeout"
 	}
 	return r.Host.Tick()
+}
+
+// pause is for library functions that take long: it ends the script if its time is over.
+func (r *Run) pause(l *lua.LState) {
+	if r.stopped == "" {
+		r.stopped = r.tick()
+	}
+	if r.stopped != "" {
+		r.ticks = 0 // the next instruction ends it, whoever catches the error
+		l.RaiseError("%s", r.stopped)
+	}
 }
 
 var _ context.Context = hook{}
@@ -135,7 +149,7 @@ func newMachine(version string) *Run {
 // reset is the beginning of every execution.
 func (r *Run) reset() {
 	r.proto, r.ticks, r.ran, r.stopped = 2, tickEvery, 0, ""
-	r.rng = rand.New(rand.NewPCG(0, 0)) // Redis seeds it alike for every script
+	r.rng, r.json = anyRandom(), defaultJSON()
 }
 
 // do runs the script and says whether it ended well.
@@ -156,6 +170,10 @@ func (r *Run) answer(w *resp.Writer, fn *lua.LFunction, args ...lua.LValue) bool
 	}
 	if err := r.l.PCall(len(args), 1, r.l.NewFunction(r.handleError)); err != nil {
 		r.fail(w, err)
+		return false
+	}
+	if r.stopped != "" { // and the error was caught by the last that it called
+		r.fail(w, errStopped)
 		return false
 	}
 	mark := len(w.Buf)
@@ -266,6 +284,8 @@ func numberText(f float64) string { return formatG(f, 14) }
 // formatG is C's %.<precision>g.
 func formatG(f float64, precision int) string {
 	switch {
+	case f != f && math.Signbit(f):
+		return "-nan"
 	case f != f:
 		return "nan"
 	case f > 1.7976931348623157e308:

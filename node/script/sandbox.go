@@ -1,9 +1,6 @@
 package script
 
 import (
-	"math"
-	"math/rand/v2"
-
 	lua "github.com/yuin/gopher-lua"
 )
 
@@ -40,24 +37,24 @@ func (r *Run) sandbox() {
 		env.RawSetString(name, r.protect(lib))
 	}
 	for name, functions := range map[string]map[string]lua.LGFunction{
-		"redis": r.redisFunctions(), "cjson": r.jsonFunctions(), "cmsgpack": r.msgpackFunctions(), "bit": bitFunctions(),
+		"redis": r.redisFunctions(), "cmsgpack": r.msgpackFunctions(), "bit": bitFunctions(),
 		"struct": structFunctions(),
 	} {
 		lib := l.SetFuncs(l.NewTable(), functions)
 		switch name {
 		case "redis":
 			r.redisValues(lib)
-		case "cjson":
-			lib.RawSetString("null", jsonNull(l))
+		case "cmsgpack":
+			msgpackValues(lib)
 		}
 		env.RawSetString(name, r.protect(lib))
 	}
-	if mt, ok := l.GetMetatable(lua.LString("")).(*lua.LTable); ok {
-		mt.RawSetString("__index", env.RawGetString("string"))
-		shown := l.NewTable()
-		shown.RawSetString("__index", env.RawGetString("string"))
-		mt.RawSetString("__metatable", r.protect(shown))
-	}
+	env.RawSetString("cjson", r.protect(r.jsonLibrary(&r.json)))
+	text, shown := l.NewTable(), l.NewTable() // the interpreter's own metatable of strings is the library
+	text.RawSetString("__index", env.RawGetString("string"))
+	shown.RawSetString("__index", env.RawGetString("string"))
+	text.RawSetString("__metatable", r.protect(shown))
+	l.SetMetatable(lua.LString(""), text)
 	proxy := r.protect(env)
 	env.RawSetString("_G", proxy)
 	absent := l.NewTable()
@@ -150,7 +147,7 @@ func (r *Run) replaceBase(env *lua.LTable) {
 		env.RawSetString(name, r.l.NewFunction(f))
 	}
 	r.wrap(env, "unpack", func(l *lua.LState) {
-		if l.OptInt(3, 0)-l.OptInt(2, 1) > 8000 || l.GetTop() < 3 && l.CheckTable(1).Len() > 8000 {
+		if int(optInteger(l, 3, 0))-int(optInteger(l, 2, 1)) > maxResults || l.GetTop() < 3 && l.CheckTable(1).Len() > maxResults {
 			l.RaiseError("too many results to unpack")
 		}
 	})
@@ -180,7 +177,7 @@ func (r *Run) plainErrors(env *lua.LTable) {
 
 // loadString is load for text; there is no loading of bytecode.
 func (r *Run) loadString(l *lua.LState) int {
-	return r.loadText(l, l.CheckString(1), l.OptString(2, l.CheckString(1)))
+	return r.loadText(l, checkString(l, 1), l.OptString(2, checkString(l, 1)))
 }
 
 func (r *Run) loadFunction(l *lua.LState) int {
@@ -236,29 +233,4 @@ func (r *Run) coroutineFunctions(t *lua.LTable) {
 		return n
 	}))
 	t.RawSetString("wrap", lua.LNil)
-}
-
-func (r *Run) mathFunctions(t *lua.LTable) {
-	t.RawSetString("huge", lua.LNumber(math.Inf(1)))
-	t.RawSetString("random", r.l.NewFunction(func(l *lua.LState) int {
-		low, high := 1, 0
-		switch l.GetTop() {
-		case 0:
-			l.Push(lua.LNumber(r.rng.Float64()))
-			return 1
-		case 1:
-			high = l.CheckInt(1)
-		default:
-			low, high = l.CheckInt(1), l.CheckInt(2)
-		}
-		if high < low || high-low < 0 || high-low+1 <= 0 {
-			l.RaiseError("bad argument #%d to 'random' (interval is empty)", min(l.GetTop(), 2))
-		}
-		l.Push(lua.LNumber(low + r.rng.IntN(high-low+1)))
-		return 1
-	}))
-	t.RawSetString("randomseed", r.l.NewFunction(func(l *lua.LState) int {
-		r.rng = rand.New(rand.NewPCG(uint64(l.CheckInt64(1)), 0))
-		return 0
-	}))
 }

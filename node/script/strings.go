@@ -2,13 +2,19 @@ package script
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
 )
 
-const errLength = "string length overflow"
+const (
+	errLength = "string length overflow"
+	// maxResults is how many values a function may return.
+	maxResults = 8000
+)
 
 // valueText is a string or number as text, "" for anything else.
 func valueText(v lua.LValue) string {
@@ -83,80 +89,111 @@ func (r *Run) concatMeta(l *lua.LState, a, b lua.LValue) lua.LValue {
 	return v
 }
 
-func (r *Run) tableFunctions(t *lua.LTable) {
-	for _, name := range []string{"insert", "remove", "sort"} {
-		r.wrap(t, name, r.refuseReadonly)
-	}
-	t.RawSetString("concat", r.l.NewFunction(r.tableConcat))
+// stringFunctions takes the place of the interpreter's library: that writes numbers in Go's way.
+func (r *Run) stringFunctions(t *lua.LTable) {
+	t.RawSetString("__index", lua.LNil)
+	gmatch := r.l.NewFunction(r.stringGmatch)
+	t.RawSetString("gmatch", gmatch)
+	t.RawSetString("gfind", gmatch) // Lua 5.0's name
+	r.l.SetFuncs(t, map[string]lua.LGFunction{
+		"len":     func(l *lua.LState) int { l.Push(lua.LNumber(len(checkString(l, 1)))); return 1 },
+		"sub":     stringSub,
+		"byte":    stringByte,
+		"char":    stringChar,
+		"rep":     stringRep,
+		"reverse": stringReverse,
+		"upper":   func(l *lua.LState) int { return mapBytes(l, &upperCase) },
+		"lower":   func(l *lua.LState) int { return mapBytes(l, &lowerCase) },
+		"find":    r.stringFind,
+		"match":   r.stringMatch,
+		"gsub":    r.stringGsub,
+		"format":  stringFormat,
+		"dump": func(l *lua.LState) int {
+			l.RaiseError("unable to dump given function")
+			return 0
+		},
+	})
 }
 
-func (r *Run) tableConcat(l *lua.LState) int {
-	t, sep := l.CheckTable(1), l.OptString(2, "")
-	from, to := l.OptInt(3, 1), l.OptInt(4, t.Len())
-	var b strings.Builder
-	for i := from; i <= to; i++ {
-		v := t.RawGetInt(i)
-		if !joinable(v) {
-			l.RaiseError("invalid value (%s) at index %d in table for 'concat'", v.Type().String(), i)
-		}
-		if b.WriteString(valueText(v)); i < to {
-			b.WriteString(sep)
-		}
-		if b.Len() > maxString {
-			l.RaiseError(errLength)
-		}
+// fromEnd is a position in a text of n bytes; negative ones count from its end.
+func fromEnd(at int64, n int) int64 {
+	if at < 0 {
+		at += int64(n) + 1
 	}
-	l.Push(lua.LString(b.String()))
+	return max(at, 0)
+}
+
+func stringSub(l *lua.LState) int {
+	s := checkString(l, 1)
+	from := max(fromEnd(checkInteger(l, 2), len(s)), 1)
+	to := min(fromEnd(optInteger(l, 3, -1), len(s)), int64(len(s)))
+	if from > to {
+		s, from, to = "", 1, 0
+	}
+	l.Push(lua.LString(s[from-1 : to]))
 	return 1
 }
 
-func (r *Run) stringFunctions(t *lua.LTable) {
-	for name, table := range map[string]*[256]byte{"upper": &upperCase, "lower": &lowerCase} {
-		t.RawSetString(name, r.l.NewFunction(func(l *lua.LState) int {
-			b := []byte(l.CheckString(1))
-			for i := range b {
-				b[i] = table[b[i]]
-			}
-			l.Push(lua.LString(b))
-			return 1
-		}))
-	}
-	r.wrap(t, "byte", func(l *lua.LState) {
-		if l.GetTop() > 1 && l.OptInt(2, 1) == 0 { // before the first is the first
-			if l.GetTop() == 2 {
-				l.Push(lua.LNumber(0))
-			}
-			l.Replace(2, lua.LNumber(1))
-		}
-	})
-	r.wrap(t, "find", startWithin)
-	r.wrap(t, "match", startWithin)
-	t.RawSetString("rep", r.l.NewFunction(func(l *lua.LState) int {
-		s, n := l.CheckString(1), max(l.CheckInt(2), 0)
-		if len(s) > 0 && n > maxString/len(s) {
-			l.RaiseError(errLength)
-		}
-		if s == "" {
-			n = 0
-		}
-		l.Push(lua.LString(strings.Repeat(s, n)))
-		return 1
-	}))
-	r.wrap(t, "gsub", func(l *lua.LState) {
-		if s, ok := l.Get(3).(lua.LString); ok && (len(l.CheckString(1))+1)*(len(s)+1) > maxString {
-			l.RaiseError(errLength)
-		}
-	})
-	t.RawSetString("format", r.l.NewFunction(r.format))
-	t.RawSetString("dump", r.l.NewFunction(func(l *lua.LState) int {
-		l.RaiseError("unable to dump given function")
+func stringByte(l *lua.LState) int {
+	s := checkString(l, 1)
+	from := fromEnd(optInteger(l, 2, 1), len(s))
+	to := min(fromEnd(optInteger(l, 3, from), len(s)), int64(len(s)))
+	from = max(from, 1)
+	if from > to {
 		return 0
-	}))
+	}
+	if to-from >= maxResults {
+		l.RaiseError("stack overflow (string slice too long)")
+	}
+	for _, c := range []byte(s[from-1 : to]) {
+		l.Push(lua.LNumber(c))
+	}
+	return int(to - from + 1)
 }
 
-// format is string.format: C's printf with the conversions that Lua has.
-func (r *Run) format(l *lua.LState) int {
-	f := l.CheckString(1)
+func stringChar(l *lua.LState) int {
+	b := make([]byte, l.GetTop())
+	for i := range b {
+		c := int32(checkInteger(l, i+1))
+		if b[i] = byte(c); int32(b[i]) != c {
+			l.ArgError(i+1, "invalid value")
+		}
+	}
+	l.Push(lua.LString(b))
+	return 1
+}
+
+func stringRep(l *lua.LState) int {
+	s, n := checkString(l, 1), max(int(int32(checkInteger(l, 2))), 0)
+	if len(s) > 0 && n > maxString/len(s) {
+		l.RaiseError(errLength)
+	}
+	if s == "" {
+		n = 0
+	}
+	l.Push(lua.LString(strings.Repeat(s, n)))
+	return 1
+}
+
+func stringReverse(l *lua.LState) int {
+	b := []byte(checkString(l, 1))
+	slices.Reverse(b)
+	l.Push(lua.LString(b))
+	return 1
+}
+
+func mapBytes(l *lua.LState, table *[256]byte) int {
+	b := []byte(checkString(l, 1))
+	for i := range b {
+		b[i] = table[b[i]]
+	}
+	l.Push(lua.LString(b))
+	return 1
+}
+
+// stringFormat is string.format: C's printf with the conversions that Lua has.
+func stringFormat(l *lua.LState) int {
+	f := checkString(l, 1)
 	var b strings.Builder
 	arg := 1
 	for i := 0; i < len(f); i++ {
@@ -168,16 +205,15 @@ func (r *Run) format(l *lua.LState) int {
 			b.WriteByte('%')
 			continue
 		}
-		start := i
-		for i < len(f) && strings.IndexByte("-+ #0123456789.", f[i]) >= 0 {
-			i++
+		if arg++; arg > l.GetTop() {
+			l.ArgError(arg, "no value")
 		}
-		spec := f[start:i]
-		if i == len(f) || len(spec) > 8 {
-			l.RaiseError("invalid format (width or precision too long)")
+		c, problem := readConversion(f[i:])
+		if problem != "" {
+			l.RaiseError("%s", problem)
 		}
-		arg++
-		r.formatOne(l, &b, spec, f[i], arg)
+		i += len(c.text)
+		formatOne(l, &b, c, arg)
 		if b.Len() > maxString {
 			l.RaiseError(errLength)
 		}
@@ -186,50 +222,153 @@ func (r *Run) format(l *lua.LState) int {
 	return 1
 }
 
-func (r *Run) formatOne(l *lua.LState, b *strings.Builder, spec string, verb byte, arg int) {
-	width, precision, dot := strings.Cut(strings.TrimLeft(spec, "-+ #0"), ".")
-	w, _ := strconv.Atoi(width)
-	p, _ := strconv.Atoi(precision)
-	if w > 99 || p > 99 {
-		l.RaiseError("invalid format (width or precision too long)")
+// conversion is one of a format, such as %-5.1f.
+type conversion struct {
+	text      string // without the verb
+	flags     string
+	width     int
+	precision int // -1 if there is none
+	verb      byte
+}
+
+// readConversion reads what follows a percent sign.
+func readConversion(f string) (c conversion, problem string) {
+	rest := strings.TrimLeft(f, "-+ #0")
+	if c.flags = f[:len(f)-len(rest)]; len(c.flags) > 5 {
+		return c, "invalid format (repeated flags)"
 	}
-	switch verb {
+	c.width, rest = twoDigits(rest)
+	c.precision = -1
+	if behind, dot := strings.CutPrefix(rest, "."); dot {
+		c.precision, rest = twoDigits(behind)
+	}
+	if rest != "" && rest[0] >= '0' && rest[0] <= '9' {
+		return c, "invalid format (width or precision too long)"
+	}
+	if c.text = f[:len(f)-len(rest)]; rest != "" {
+		c.verb = rest[0]
+	}
+	return c, ""
+}
+
+func twoDigits(s string) (n int, rest string) {
+	i := 0
+	for i < min(len(s), 2) && s[i] >= '0' && s[i] <= '9' {
+		n = n*10 + int(s[i]-'0')
+		i++
+	}
+	return n, s[i:]
+}
+
+func (c conversion) has(flag string) bool { return strings.Contains(c.flags, flag) }
+
+func formatOne(l *lua.LState, b *strings.Builder, c conversion, arg int) {
+	switch c.verb {
 	case 'c':
-		b.WriteByte(byte(l.CheckInt(arg)))
+		b.WriteString(cString(c.padded(string([]byte{byte(checkInteger(l, arg))}))))
 	case 'd', 'i':
-		fmt.Fprintf(b, "%"+spec+"d", truncate(float64(l.CheckNumber(arg))))
-	case 'u':
-		fmt.Fprintf(b, "%"+spec+"d", uint64(truncate(float64(l.CheckNumber(arg)))))
-	case 'o', 'x', 'X':
-		fmt.Fprintf(b, "%"+spec+string(verb), uint64(truncate(float64(l.CheckNumber(arg)))))
+		n := truncate(checkNumber(l, arg))
+		b.WriteString(c.integer(magnitude(n), c.sign(n < 0)))
+	case 'u', 'o', 'x', 'X':
+		b.WriteString(c.integer(toUnsigned(checkNumber(l, arg)), ""))
 	case 'e', 'E', 'f', 'g', 'G':
-		if !dot {
-			spec += ".6"
+		f := checkNumber(l, arg)
+		switch {
+		case math.IsNaN(f) || math.IsInf(f, 0):
+			b.WriteString(c.notFinite(f))
+		case c.precision < 0:
+			fmt.Fprintf(b, "%"+c.text+".6"+string(c.verb), f)
+		default:
+			fmt.Fprintf(b, "%"+c.text+string(c.verb), f)
 		}
-		text := fmt.Sprintf("%"+spec+string(verb), float64(l.CheckNumber(arg)))
-		b.WriteString(strings.NewReplacer("+Inf", "inf", "-Inf", "-inf", "NaN", "nan").Replace(text))
 	case 'q':
-		b.WriteString(quote(l.CheckString(arg)))
+		b.WriteString(quote(checkString(l, arg)))
 	case 's':
-		l.CheckAny(arg)
-		text := valueText(l.Get(arg))
-		if !joinable(l.Get(arg)) {
-			text = l.CheckString(arg)
-		}
-		if dot && p < len(text) {
-			text = text[:p]
-		}
-		if pad := w - len(text); pad > 0 {
-			if strings.HasPrefix(spec, "-") {
-				text += strings.Repeat(" ", pad)
-			} else {
-				text = strings.Repeat(" ", pad) + text
+		text := checkString(l, arg)
+		if c.precision >= 0 || len(text) < 100 { // a longer one is left as it is
+			text = cString(text)
+			if c.precision >= 0 {
+				text = text[:min(c.precision, len(text))]
 			}
+			text = c.padded(text)
 		}
 		b.WriteString(text)
 	default:
-		l.RaiseError("invalid option '%%%s' to 'format'", string(verb))
+		l.RaiseError("invalid option '%%%s' to 'format'", cString(string([]byte{c.verb})))
 	}
+}
+
+// cString is what of a text C sees.
+func cString(s string) string {
+	s, _, _ = strings.Cut(s, "\x00")
+	return s
+}
+
+func magnitude(n int64) uint64 {
+	if n < 0 {
+		return -uint64(n)
+	}
+	return uint64(n)
+}
+
+func (c conversion) sign(negative bool) string {
+	switch {
+	case negative:
+		return "-"
+	case c.has("+"):
+		return "+"
+	case c.has(" "):
+		return " "
+	}
+	return ""
+}
+
+func (c conversion) integer(n uint64, sign string) string {
+	base := 10
+	switch c.verb {
+	case 'o':
+		base = 8
+	case 'x', 'X':
+		base = 16
+	}
+	digits := strconv.FormatUint(n, base)
+	if n == 0 && c.precision == 0 {
+		digits = ""
+	}
+	digits = strings.Repeat("0", max(c.precision-len(digits), 0)) + digits
+	switch {
+	case !c.has("#"):
+	case base == 8 && !strings.HasPrefix(digits, "0"):
+		digits = "0" + digits
+	case base == 16 && n != 0:
+		sign = "0x"
+	}
+	if c.has("0") && !c.has("-") && c.precision < 0 {
+		digits = strings.Repeat("0", max(c.width-len(sign)-len(digits), 0)) + digits
+	}
+	text := c.padded(sign + digits)
+	if c.verb == 'X' {
+		text = strings.ToUpper(text)
+	}
+	return text
+}
+
+// notFinite is what C has for a number without digits.
+func (c conversion) notFinite(f float64) string {
+	text := strings.TrimPrefix(formatG(f, 1), "-")
+	text = c.padded(c.sign(math.Signbit(f)) + text)
+	if c.verb < 'a' {
+		text = strings.ToUpper(text)
+	}
+	return text
+}
+
+func (c conversion) padded(text string) string {
+	blanks := strings.Repeat(" ", max(c.width-len(text), 0))
+	if c.has("-") {
+		return text + blanks
+	}
+	return blanks + text
 }
 
 func quote(s string) string {
@@ -250,13 +389,6 @@ func quote(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
-}
-
-// startWithin has a search begin behind the end of the text at most: the interpreter's own would fail.
-func startWithin(l *lua.LState) {
-	if end := len(l.CheckString(1)) + 1; l.OptInt(3, 1) > end {
-		l.Replace(3, lua.LNumber(end))
-	}
 }
 
 // upperCase and lowerCase are those of C's locale: bytes above 127 stay, whatever they are part of.

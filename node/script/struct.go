@@ -31,7 +31,8 @@ type element struct {
 }
 
 func newLayout(l *lua.LState, name string) *layout {
-	return &layout{l: l, name: name, f: l.CheckString(1), order: binary.LittleEndian, align: 1}
+	f, _, _ := strings.Cut(checkString(l, 1), "\x00") // as C sees it
+	return &layout{l: l, name: name, f: f, order: binary.LittleEndian, align: 1}
 }
 
 func (y *layout) digits(otherwise int) int {
@@ -62,7 +63,7 @@ func (y *layout) next() (e element, ok bool) {
 		case '!':
 			y.align = y.digits(8)
 			if y.align <= 0 || y.align&(y.align-1) != 0 {
-				y.l.RaiseError("alignment is not a power of 2")
+				y.l.RaiseError("alignment %d is not a power of 2", y.align)
 			}
 		default:
 			e = element{code: c, size: y.size(c)}
@@ -79,13 +80,13 @@ func (y *layout) size(c byte) int {
 		return 1
 	case 'h', 'H':
 		return 2
-	case 'l', 'L', 'T', 'd', 'n':
+	case 'l', 'L', 'T', 'd':
 		return 8
 	case 'f':
 		return 4
 	case 'i', 'I':
 		n := y.digits(4)
-		if n > 32 || n == 0 {
+		if n > 32 {
 			y.l.RaiseError("integral size %d is larger than limit of %d", n, 32)
 		}
 		return n
@@ -94,7 +95,10 @@ func (y *layout) size(c byte) int {
 	case 's':
 		return 0
 	}
-	y.l.RaiseError("bad argument #1 to '%s' (invalid format option '%c')", y.name, c)
+	if y.name == "size" && (c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9') {
+		return 0 // it looks at signs only
+	}
+	y.l.RaiseError("bad argument #1 to '%s' (invalid format option '%s')", y.name, string([]byte{c}))
 	return 0
 }
 
@@ -107,6 +111,7 @@ func (y *layout) pad(e *element) {
 
 func structPack(l *lua.LState) int {
 	y, arg := newLayout(l, "pack"), 1
+	l.Push(lua.LNil) // as lua-struct does: what is missing is nil
 	var b strings.Builder
 	for e, ok := y.next(); ok; e, ok = y.next() {
 		b.WriteString(strings.Repeat("\x00", e.pad))
@@ -128,14 +133,14 @@ func (y *layout) packOne(b *strings.Builder, e element, arg int) {
 		b.WriteByte(0)
 	case 'f':
 		var t [4]byte
-		y.order.PutUint32(t[:], math.Float32bits(float32(y.l.CheckNumber(arg))))
+		y.order.PutUint32(t[:], math.Float32bits(float32(checkNumber(y.l, arg))))
 		b.Write(t[:])
-	case 'd', 'n':
+	case 'd':
 		var t [8]byte
-		y.order.PutUint64(t[:], math.Float64bits(float64(y.l.CheckNumber(arg))))
+		y.order.PutUint64(t[:], math.Float64bits(checkNumber(y.l, arg)))
 		b.Write(t[:])
 	case 'c', 's':
-		s := y.l.CheckString(arg)
+		s := checkString(y.l, arg)
 		if e.code == 's' {
 			b.WriteString(s + "\x00")
 			return
@@ -144,19 +149,16 @@ func (y *layout) packOne(b *strings.Builder, e element, arg int) {
 			e.size = len(s)
 		}
 		if len(s) < e.size {
-			y.l.RaiseError("bad argument #%d to 'pack' (string too short)", arg)
+			y.l.RaiseError("bad argument #%d to 'pack' (string too short)", arg+1)
 		}
 		b.WriteString(s[:e.size])
 	default:
-		b.Write(y.integer(float64(y.l.CheckNumber(arg)), e.size))
+		b.Write(y.integer(checkNumber(y.l, arg), e.size))
 	}
 }
 
 func (y *layout) integer(f float64, size int) []byte {
-	v := uint64(int64(f))
-	if f >= math.MaxInt64 {
-		v = uint64(f)
-	}
+	v := toUnsigned(f)
 	t := make([]byte, size)
 	for i := range size {
 		x := byte(0)
@@ -175,8 +177,11 @@ func (y *layout) integer(f float64, size int) []byte {
 func structSize(l *lua.LState) int {
 	y := newLayout(l, "size")
 	for e, ok := y.next(); ok; e, ok = y.next() {
-		if e.code == 's' || e.code == 'c' && e.size == 0 {
-			l.RaiseError("bad argument #1 to 'size' (variable-size format in sizeof)")
+		switch {
+		case e.code == 's':
+			l.ArgError(1, "option 's' has no fixed size")
+		case e.code == 'c' && e.size == 0:
+			l.ArgError(1, "option 'c0' has no fixed size")
 		}
 		if y.total += e.size; y.total > maxString {
 			l.RaiseError(errLength)
@@ -187,34 +192,33 @@ func structSize(l *lua.LState) int {
 }
 
 func structUnpack(l *lua.LState) int {
-	y, s := newLayout(l, "unpack"), l.CheckString(2)
-	at := l.OptInt(3, 1) - 1
-	if at < 0 || at > len(s) {
-		l.RaiseError("bad argument #3 to 'unpack' (offset must be 1 or greater)")
+	y, s := newLayout(l, "unpack"), checkString(l, 2)
+	at := int(optInteger(l, 3, 1)) - 1
+	if at == -1 {
+		l.ArgError(3, "offset must be 1 or greater")
 	}
 	y.total = at
 	var out []lua.LValue
 	for e, ok := y.next(); ok; e, ok = y.next() {
 		at = y.total
+		y.within(s, at, e.size)
 		if e.code == 'c' && e.size == 0 {
 			n, isNumber := lua.LNumber(-1), false
 			if len(out) > 0 {
 				n, isNumber = out[len(out)-1].(lua.LNumber)
 			}
-			if !isNumber || n < 0 {
+			if !isNumber {
 				l.RaiseError("format 'c0' needs a previous size")
 			}
-			e.size, out = int(n), out[:len(out)-1]
+			e.size, out = int(truncate(float64(n))), out[:len(out)-1]
 		}
-		if e.size < 0 || e.size > len(s)-at {
-			l.RaiseError("bad argument #2 to 'unpack' (data string too short)")
-		}
+		y.within(s, at, e.size)
 		v, size := y.unpackOne(s[at:], e)
 		if v != lua.LNil {
 			out = append(out, v)
 		}
 		y.total = at + size
-		if len(out) > 8000 {
+		if len(out) > maxResults {
 			l.RaiseError("too many results to unpack")
 		}
 	}
@@ -225,6 +229,12 @@ func structUnpack(l *lua.LState) int {
 	return len(out) + 1
 }
 
+func (y *layout) within(s string, at, size int) {
+	if at < 0 || at > len(s) || size < 0 || size > len(s)-at {
+		y.l.RaiseError("bad argument #2 to 'unpack' (data string too short)")
+	}
+}
+
 func (y *layout) unpackOne(s string, e element) (v lua.LValue, size int) {
 	raw := []byte(s[:e.size])
 	switch e.code {
@@ -232,7 +242,7 @@ func (y *layout) unpackOne(s string, e element) (v lua.LValue, size int) {
 		return lua.LNil, 1
 	case 'f':
 		return lua.LNumber(math.Float32frombits(y.order.Uint32(raw))), 4
-	case 'd', 'n':
+	case 'd':
 		return lua.LNumber(math.Float64frombits(y.order.Uint64(raw))), 8
 	case 'c':
 		return lua.LString(raw), e.size

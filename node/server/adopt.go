@@ -108,6 +108,7 @@ func (s *Server) takeOver(a adoption, name string) error {
 	if err != nil {
 		return err
 	}
+	defer src.Close()
 	ctx, now := context.Background(), began.UnixMilli()
 	sum, err := src.Check(ctx, now)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hypercache/node/cache"
@@ -60,7 +61,7 @@ func (s *Server) Config() *command.Config { return s.params }
 func (s *Server) ResetStats() {
 	s.cache.Record().Reset()
 	st := &s.cache.Stats
-	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered, &st.ReadsLease, &st.ReadsQuorum, &st.ReadsStale} {
+	for _, v := range []interface{ Store(uint64) }{&st.Commands, &st.Forwarded, &st.Received, &st.Parked, &st.Hits, &st.Misses, &st.Expired, &st.Evicted, &st.Unanswered, &st.ReadsLease, &st.ReadsQuorum, &st.ReadsStale, &st.Moved} {
 		v.Store(0)
 	}
 }
@@ -104,7 +105,14 @@ func (s *Server) Holds() (primary, replica int) {
 // Cluster implements command.Server.
 func (s *Server) Cluster() *command.ClusterView {
 	if v := s.view.Load(); v != nil {
-		return v
+		now := *v
+		now.Nodes = slices.Clone(v.Nodes)
+		for i := range now.Nodes {
+			if s.net.Down(now.Nodes[i].ID) {
+				now.Nodes[i].Health = "failed"
+			}
+		}
+		return &now
 	}
 	host, port := splitAddr(s.advertised(s.cfg.Network.RESPPort))
 	return &command.ClusterView{Nodes: []command.ClusterNode{{ID: s.id(), Host: host, Port: port, BusPort: s.cfg.Network.RPCPort, Health: "loading"}}}
@@ -116,7 +124,7 @@ func (s *Server) CountKeysInSlot(slot uint16) int { return s.cache.CountKeysInSl
 // KeysInSlot implements command.Server.
 func (s *Server) KeysInSlot(slot uint16, limit int) [][]byte { return s.cache.KeysInSlot(slot, limit) }
 
-// clusterView is the committed topology as CLUSTER shows it.
+// clusterView is the committed topology as CLUSTER shows it, as if every node were up.
 func (s *Server) clusterView(st *topology.State) *command.ClusterView {
 	v := &command.ClusterView{Epoch: st.Epoch, OK: true, Self: -1}
 	index := map[string]int{}
@@ -139,12 +147,10 @@ func (s *Server) clusterView(st *topology.State) *command.ClusterView {
 		}
 		host, port := splitAddr(m.RESPAddr)
 		_, bus := splitAddr(m.Addr)
-		health := "online"
-		if s.net.Down(id) {
-			health = "failed"
-		}
 		index[id] = i
-		v.Nodes = append(v.Nodes, command.ClusterNode{ID: id, Host: host, Port: port, BusPort: bus, TLS: s.cfg.Network.TLSEnabled, Health: health})
+		v.Nodes = append(v.Nodes, command.ClusterNode{
+			ID: id, Host: host, Port: port, BusPort: bus, TLS: s.cfg.Network.TLSEnabled, Health: "online", Leaving: m.Status != topology.Up || m.Leaves(),
+		})
 	}
 	for i := range st.Groups {
 		g := &st.Groups[i]
@@ -194,6 +200,14 @@ func (s *Server) parameters() *command.Config {
 	put("timeout", strconv.Itoa(int(s.cfg.Limits.IdleTimeout/time.Second)))
 	put("proto-max-bulk-len", strconv.FormatInt(int64(s.cfg.Cache.MaxValueBytes), 10))
 	put("cluster-enabled", "yes")
+	put("aof-use-rdb-preamble", "no")
+	put("auto-aof-rewrite-percentage", strconv.Itoa(s.cfg.Persistence.RewritePercentage))
+	put("auto-aof-rewrite-min-size", strconv.FormatInt(int64(s.cfg.Persistence.RewriteMinSize), 10))
+	put("client-query-buffer-limit", strconv.FormatInt(int64(s.cfg.Limits.MaxQueryBuffer), 10))
+	put("cluster-node-timeout", strconv.FormatInt(s.cfg.Cluster.SuspectAfter.Milliseconds(), 10))
+	put("cluster-require-full-coverage", "no")
+	put("loglevel", redisLevel(s.cfg.Logging.Level))
+	put("protected-mode", "no")
 	for name, key := range map[string]string{"appendfsync": "persistence.fsync", "timeout": "limits.idle_timeout", "maxclients": "limits.max_clients"} {
 		p.OnSet(name, func(string) error {
 			return fmt.Errorf("it is fixed while the node runs: set %s in its configuration and restart it", key)
@@ -235,7 +249,7 @@ func (s *Server) parameters() *command.Config {
 	p.OnSet("maxmemory", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil {
-			s.db.SetMaxMemory(n)
+			s.cache.SetMaxMemory(n)
 		}
 		return err
 	})
@@ -246,6 +260,7 @@ func (s *Server) parameters() *command.Config {
 		}
 		return err
 	})
+	s.rewriteParameters(p)
 	for name, field := range limitFields {
 		p.OnSet(name, func(v string) error {
 			n, err := strconv.Atoi(v)
@@ -260,7 +275,38 @@ func (s *Server) parameters() *command.Config {
 	return p
 }
 
-// limitFields are the parameters that say which encoding OBJECT ENCODING reports. CONFIG SET calls one hook at a time.
+// rewriteParameters has CONFIG SET decide when the log is rewritten. It calls one hook at a time, and the later of two set at once
+// finds the earlier here.
+func (s *Server) rewriteParameters(p *command.Config) {
+	percent, size := s.cfg.Persistence.RewritePercentage, int64(s.cfg.Persistence.RewriteMinSize)
+	set := func(v string, to func(n int64)) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return err
+		}
+		to(n)
+		if s.journal != nil {
+			s.journal.RewriteAt(never(percent), size)
+		}
+		return nil
+	}
+	p.OnSet("auto-aof-rewrite-percentage", func(v string) error { return set(v, func(n int64) { percent = int(n) }) })
+	p.OnSet("auto-aof-rewrite-min-size", func(v string) error { return set(v, func(n int64) { size = n }) })
+}
+
+// redisLevel is Redis' name of a level of the log.
+func redisLevel(level string) string {
+	switch strings.ToLower(level) {
+	case "debug":
+		return "debug"
+	case "info":
+		return "notice"
+	default:
+		return "warning"
+	}
+}
+
+// limitFields are the parameters that are limits of the store. CONFIG SET calls one hook at a time.
 var limitFields = map[string]func(*store.Limits) *int{
 	"hash-max-listpack-entries": func(l *store.Limits) *int { return &l.HashEntries },
 	"hash-max-listpack-value":   func(l *store.Limits) *int { return &l.HashValue },
@@ -268,6 +314,10 @@ var limitFields = map[string]func(*store.Limits) *int{
 	"zset-max-listpack-entries": func(l *store.Limits) *int { return &l.ZSetEntries },
 	"zset-max-listpack-value":   func(l *store.Limits) *int { return &l.ZSetValue },
 	"list-max-listpack-size":    func(l *store.Limits) *int { return &l.ListSize },
+	"stream-node-max-entries":   func(l *store.Limits) *int { return &l.StreamEntries },
+	"stream-node-max-bytes":     func(l *store.Limits) *int { return &l.StreamBytes },
+	"lfu-log-factor":            func(l *store.Limits) *int { return &l.LFULogFactor },
+	"lfu-decay-time":            func(l *store.Limits) *int { return &l.LFUDecay },
 }
 
 // Info implements command.Server.
@@ -286,8 +336,13 @@ func (s *Server) Info(section string, add func(field, value string)) {
 		s.infoPersistence(num)
 	case "stats":
 		st := &s.cache.Stats
+		rate, _ := s.usage.read(0)
+		num("total_connections_received", int64(s.resp.Accepted()))
+		num("rejected_connections", int64(s.resp.Rejected()))
+		num("instantaneous_ops_per_sec", rate)
 		num("total_commands_processed", int64(st.Commands.Load()))
 		num("forwarded_commands", int64(st.Forwarded.Load()))
+		num("moved_commands", int64(st.Moved.Load()))
 		num("received_commands", int64(st.Received.Load()))
 		num("parked_commands", int64(st.Parked.Load()))
 		num("unanswered_commands", int64(st.Unanswered.Load()))
@@ -351,11 +406,18 @@ func (s *Server) infoMemory(add func(string, string), num func(string, int64)) {
 	used := s.db.Used()
 	num("used_memory", used)
 	add("used_memory_human", human(used))
+	_, peak := s.usage.read(used)
+	rss := residentBytes()
+	num("used_memory_rss", rss)
+	add("used_memory_rss_human", human(rss))
+	num("used_memory_peak", peak)
+	add("used_memory_peak_human", human(peak))
 	num("used_memory_dataset", used)
 	num("used_memory_runtime", int64(m.Sys-m.HeapReleased))
 	num("maxmemory", s.db.MaxMemory())
 	add("maxmemory_human", human(s.db.MaxMemory()))
 	add("maxmemory_policy", s.db.Policy().String())
+	add("mem_fragmentation_ratio", fmt.Sprintf("%.2f", float64(rss)/float64(max(used, 1))))
 	add("mem_allocator", "slabs")
 	libraries, functions, bytes := s.cache.Functions()
 	num("number_of_cached_scripts", int64(s.cache.Scripts()))

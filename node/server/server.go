@@ -59,9 +59,12 @@ type Server struct {
 	restored *restored
 	view     atomic.Pointer[command.ClusterView]
 	draining atomic.Bool
+	stalled  atomic.Bool   // the disk does not answer, and the node plays dead
 	routed   atomic.Uint64 // epoch of the topology by which commands are routed
 
 	failovers atomic.Uint64
+	usage     usage
+	moves     moves
 	led       [ring.Groups]string // who was primary last; topologyChanged alone uses it
 	fatal     chan error
 
@@ -325,6 +328,8 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	}
 	wg.Go(func() { s.clock.Run(work) })
 	wg.Go(func() { s.cache.Run(work) })
+	wg.Go(func() { s.tidyLoop(work) })
+	wg.Go(func() { s.stallLoop(work) })
 	cancel := s.topology.Subscribe(s.topologyChanged)
 	defer cancel()
 	if err := s.gossip.Start(ctx); err != nil {
@@ -420,6 +425,9 @@ func (s *Server) Ready() (bool, []string) {
 	var why []string
 	if s.draining.Load() {
 		why = append(why, "the node is stopping or drained")
+	}
+	if s.stalled.Load() {
+		why = append(why, "the disk does not finish a write: the others have this node's part until it does")
 	}
 	p := s.topology.Ready(s.id())
 	switch {

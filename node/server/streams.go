@@ -234,6 +234,9 @@ func (s *Server) topologyChanged(st *topology.State) {
 		if g.Primary == s.id() && s.led[i] != "" && s.led[i] != s.id() && s.net.Down(s.led[i]) {
 			s.failovers.Add(1)
 		}
+		if s.led[i] == s.id() && g.Primary != "" && g.Primary != s.id() {
+			s.moves.add(i)
+		}
 		if g.Primary != "" {
 			s.led[i] = g.Primary
 		}

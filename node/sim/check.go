@@ -85,13 +85,13 @@ func (c *checker) replaced(p *part, at replica.Position) {
 func (c *checker) matches(p *part, at replica.Position, what string) {
 	terms, lists, ok := c.groups[p.id].history(at)
 	if !ok {
-		c.w.fail(logMismatch, "%s group %d %s %v, which nobody ordered", p.n.id, p.id, what, at)
+		c.w.Fail(logMismatch, "%s group %d %s %v, which nobody ordered", p.n.id, p.id, what, at)
 		return
 	}
 	p.terms = terms
 	for k := range lists {
 		if !slices.Equal(lists[k], p.lists[k]) {
-			c.w.fail(badContent, "%s group %d %s %v: list %d is %v, the log says %v", p.n.id, p.id, what, at, k, p.lists[k], lists[k])
+			c.w.Fail(badContent, "%s group %d %s %v: list %d is %v, the log says %v", p.n.id, p.id, what, at, k, p.lists[k], lists[k])
 		}
 	}
 }
@@ -103,7 +103,7 @@ func (c *checker) appended(p *part, r *journal.Record) {
 	}
 	k, at := c.groups[p.id], replica.Position{Term: r.Term, Seq: r.Seq}
 	if uint64(len(p.terms)) != r.Seq-1 {
-		c.w.fail(logMismatch, "%s group %d puts %v after %d records", p.n.id, p.id, at, len(p.terms))
+		c.w.Fail(logMismatch, "%s group %d puts %v after %d records", p.n.id, p.id, at, len(p.terms))
 		return
 	}
 	now := record{data: string(r.Data)}
@@ -115,7 +115,7 @@ func (c *checker) appended(p *part, r *journal.Record) {
 	case !seen && p.group.Primary():
 		k.records[at] = now
 	case !seen || old != now:
-		c.w.fail(logMismatch, "%s group %d takes %v %q after term %d, it was %q after term %d (seen %v)", p.n.id, p.id, at, now.data, now.prev,
+		c.w.Fail(logMismatch, "%s group %d takes %v %q after term %d, it was %q after term %d (seen %v)", p.n.id, p.id, at, now.data, now.prev,
 			old.data, old.prev, seen)
 	}
 	p.terms = append(p.terms, r.Term)
@@ -130,17 +130,17 @@ func (c *checker) committed(p *part) {
 	k := c.groups[p.id]
 	switch {
 	case seq < p.committed:
-		c.w.fail(commitBack, "%s group %d tells %d after %d", p.n.id, p.id, seq, p.committed)
+		c.w.Fail(commitBack, "%s group %d tells %d after %d", p.n.id, p.id, seq, p.committed)
 		return
 	case uint64(len(p.terms)) < seq:
-		c.w.fail(committedGap, "%s group %d commits %d and holds %d", p.n.id, p.id, seq, len(p.terms))
+		c.w.Fail(committedGap, "%s group %d commits %d and holds %d", p.n.id, p.id, seq, len(p.terms))
 		return
 	}
 	for s := p.committed + 1; s <= seq; s++ {
 		at := replica.Position{Term: p.terms[s-1], Seq: s}
 		if s <= uint64(len(k.log)) {
 			if k.log[s-1] != at {
-				c.w.fail(committedGap, "%s group %d has %v committed, elsewhere it was %v", p.n.id, p.id, at, k.log[s-1])
+				c.w.Fail(committedGap, "%s group %d has %v committed, elsewhere it was %v", p.n.id, p.id, at, k.log[s-1])
 				return
 			}
 			continue
@@ -172,7 +172,7 @@ func (c *checker) serving(p *part) {
 	case "":
 		k.served[term] = p.n.run
 	default:
-		c.w.fail(twoPrimaries, "%s and %s serve term %d of group %d", who, p.n.run, term, p.id)
+		c.w.Fail(twoPrimaries, "%s and %s serve term %d of group %d", who, p.n.run, term, p.id)
 		return
 	}
 	for i, at := range k.log {
@@ -180,7 +180,7 @@ func (c *checker) serving(p *part) {
 			break
 		}
 		if i >= len(p.terms) || p.terms[i] != at.Term {
-			c.w.fail(committedGap, "%s serves term %d of group %d without the committed %v", p.n.run, term, p.id, at)
+			c.w.Fail(committedGap, "%s serves term %d of group %d without the committed %v", p.n.run, term, p.id, at)
 			return
 		}
 	}
@@ -189,7 +189,7 @@ func (c *checker) serving(p *part) {
 // acked checks that an acknowledged write is committed.
 func (c *checker) acked(op *operation) {
 	if !c.w.opts.ClientsOnly && !c.groups[op.group].place[op.id] {
-		c.w.fail(committedGap, "append %d of group %d is acknowledged by %s and not committed", op.id, op.group, op.p.n.id)
+		c.w.Fail(committedGap, "append %d of group %d is acknowledged by %s and not committed", op.id, op.group, op.p.n.id)
 	}
 }
 

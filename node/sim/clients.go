@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"hypercache/node/replica"
+	"hypercache/node/replica/sim/virtual"
 )
 
 // operation is one append of a value that no other operation appends, or one read of a list.
@@ -15,7 +16,7 @@ type operation struct {
 	id    uint32
 	p     *part // where it is executed
 
-	acked, seen int // of the key's history when it was invoked: acknowledged appends, longest list read
+	mark virtual.Mark // of the key's history when it was invoked
 
 	begun, done bool
 	seq         uint64   // it waits for this record
@@ -23,18 +24,11 @@ type operation struct {
 	good        bool     // it was answered
 }
 
-// history is what clients know of one key.
-type history struct {
-	acked   []uint32       // ids in the order of their acknowledgement
-	longest []uint32       // longest list that a read returned
-	place   map[uint32]int // id to its index in longest
-}
-
 // clients invoke operations, remember what they were answered, and compare.
 type clients struct {
 	w       *world
 	nextID  uint32
-	history map[uint16]*[keys]history
+	history map[uint16]*[keys]virtual.History
 	pending []*operation // of settle
 	reading float64
 	pace    int64
@@ -42,22 +36,18 @@ type clients struct {
 
 func (c *clients) build(w *world) {
 	c.w = w
-	c.reading = 0.2 + 0.4*w.rng.Float64()
-	c.pace = w.between(5*millisecond, 40*millisecond)
-	c.history = map[uint16]*[keys]history{}
+	c.reading = 0.2 + 0.4*w.RNG.Float64()
+	c.pace = w.Between(5*millisecond, 40*millisecond)
+	c.history = map[uint16]*[keys]virtual.History{}
 	for _, g := range w.groups {
-		h := &[keys]history{}
-		for k := range h {
-			h[k].place = map[uint32]int{}
-		}
-		c.history[g] = h
+		c.history[g] = &[keys]virtual.History{}
 	}
-	for range 3 + w.rng.IntN(6) {
-		w.after(w.between(0, second), c.next)
+	for range 3 + w.RNG.IntN(6) {
+		w.After(w.Between(0, second), c.next)
 	}
 }
 
-func (c *clients) of(op *operation) *history { return &c.history[op.group][op.key] }
+func (c *clients) of(op *operation) *virtual.History { return &c.history[op.group][op.key] }
 
 // next is a client's next operation, through any node.
 func (c *clients) next() {
@@ -66,17 +56,16 @@ func (c *clients) next() {
 		return
 	}
 	// Some groups are hot, so that they are busy when something happens to them.
-	g := w.groups[min(w.rng.IntN(len(w.groups)), w.rng.IntN(len(w.groups)))]
-	via := w.nodes[w.rng.IntN(len(w.nodes))]
-	op := c.invoke(!w.chance(c.reading), g, w.rng.IntN(keys))
+	g := w.groups[min(w.RNG.IntN(len(w.groups)), w.RNG.IntN(len(w.groups)))]
+	via := w.nodes[w.RNG.IntN(len(w.nodes))]
+	op := c.invoke(!w.Chance(c.reading), g, w.RNG.IntN(keys))
 	c.send(op, via)
-	w.after(w.between(c.pace/2, 2*c.pace), c.next)
+	w.After(w.Between(c.pace/2, 2*c.pace), c.next)
 }
 
 func (c *clients) invoke(write bool, g uint16, key int) *operation {
 	op := &operation{c: c, write: write, group: g, key: key}
-	h := c.of(op)
-	op.acked, op.seen = len(h.acked), len(h.longest)
+	op.mark = c.of(op).Mark()
 	if write {
 		c.nextID++
 		op.id = c.nextID
@@ -108,7 +97,7 @@ func (c *clients) send(op *operation, via *node) {
 			to.parts[op.group].execute(op)
 		}
 	})
-	w.after(4*second, op.giveUp)
+	w.After(4*second, op.giveUp)
 }
 
 // refuse: the operation has no effect.
@@ -144,35 +133,11 @@ func (op *operation) answer() {
 		c.w.count.Acked++
 		c.w.check.acked(op)
 		h := c.of(op)
-		h.acked = append(h.acked, op.id)
+		h.Acked = append(h.Acked, op.id)
 		return
 	}
-	c.seen(op)
-}
-
-// seen checks a list that a read returned: it continues or is the beginning of every other list read, is not shorter
-// than one returned before the read began, and has every append acknowledged before that.
-func (c *clients) seen(op *operation) {
-	w, h := c.w, c.of(op)
-	n := min(len(op.value), len(h.longest))
-	if !slices.Equal(op.value[:n], h.longest[:n]) {
-		w.fail(dirtyRead, "group %d key %d at %s: a read returned %v, another %v", op.group, op.key, op.p.n.id, op.value, h.longest)
-		return
-	}
-	if len(op.value) < op.seen {
-		w.fail(staleRead, "group %d key %d at %s: read of %d values began after one of %d had ended", op.group, op.key, op.p.n.id, len(op.value), op.seen)
-		return
-	}
-	for i := len(h.longest); i < len(op.value); i++ {
-		h.longest = append(h.longest, op.value[i])
-		h.place[op.value[i]] = i
-	}
-	for _, id := range h.acked[:op.acked] {
-		if at, ok := h.place[id]; !ok {
-			w.fail(lostWrite, "group %d key %d at %s: append %d was acknowledged, a later read lacks it", op.group, op.key, op.p.n.id, id)
-		} else if at >= len(op.value) {
-			w.fail(staleRead, "group %d key %d at %s: append %d was acknowledged before the read began", op.group, op.key, op.p.n.id, id)
-		}
+	if kind, what := c.of(op).Saw(op.value, op.mark); kind != "" {
+		c.w.Fail(kind, "group %d key %d at %s: %s", op.group, op.key, op.p.n.id, what)
 	}
 }
 
@@ -272,7 +237,7 @@ func (c *clients) repeat(op *operation, place int) {
 		c.pending = append(c.pending, op)
 	}
 	c.pending[place] = op
-	c.send(op, c.w.nodes[c.w.rng.IntN(len(c.w.nodes))])
+	c.send(op, c.w.nodes[c.w.RNG.IntN(len(c.w.nodes))])
 	var look func()
 	look = func() {
 		switch {
@@ -280,10 +245,10 @@ func (c *clients) repeat(op *operation, place int) {
 		case op.done:
 			c.repeat(c.invoke(op.write, op.group, op.key), place)
 		default:
-			c.w.after(20*millisecond, look)
+			c.w.After(20*millisecond, look)
 		}
 	}
-	c.w.after(20*millisecond, look)
+	c.w.After(20*millisecond, look)
 }
 
 // missing counts the final operations that did not succeed.
@@ -300,11 +265,8 @@ func (c *clients) missing() (n int) {
 func (c *clients) verifyAll() {
 	for _, g := range c.w.groups {
 		for k := range keys {
-			h := &c.history[g][k]
-			for _, id := range h.acked {
-				if _, ok := h.place[id]; !ok {
-					c.w.fail(lostWrite, "group %d key %d: append %d was acknowledged and is not there at the end", g, k, id)
-				}
+			if id, lost := c.history[g][k].Lost(); lost {
+				c.w.Fail(virtual.LostWrite, "group %d key %d: append %d was acknowledged and is not there at the end", g, k, id)
 			}
 		}
 	}

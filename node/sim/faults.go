@@ -42,36 +42,36 @@ var allFaults = []fault{
 
 func (f *faults) build(w *world) {
 	f.w = w
-	f.until = w.now + w.between(4*second, 14*second)
-	f.pause = w.between(60*millisecond, 900*millisecond)
+	f.until = w.Now + w.Between(4*second, 14*second)
+	f.pause = w.Between(60*millisecond, 900*millisecond)
 	f.rotten = map[*node]bool{}
-	f.doubt = w.chance(0.3)
+	f.doubt = w.Chance(0.3)
 	// Each run has its own mix: some faults do their harm only when others are rare.
-	density := []float64{0.15, 0.4, 0.8}[w.rng.IntN(3)]
+	density := []float64{0.15, 0.4, 0.8}[w.RNG.IntN(3)]
 	for _, k := range allFaults {
 		for range k.weight {
-			if len(w.opts.Mix) == 0 && w.chance(density) || slices.Contains(w.opts.Mix, k.name) {
+			if len(w.opts.Mix) == 0 && w.Chance(density) || slices.Contains(w.opts.Mix, k.name) {
 				f.kinds = append(f.kinds, k)
 			}
 		}
 	}
 	f.kinds = append(f.kinds, fault{"healLinks", 1, (*faults).healLinks})
-	w.after(w.between(second, 3*second), f.next)
+	w.After(w.Between(second, 3*second), f.next)
 }
 
 func (f *faults) next() {
 	if f.stopped {
 		return
 	}
-	f.kinds[f.w.rng.IntN(len(f.kinds))].strike(f)
-	f.w.after(f.w.between(f.pause/4, 2*f.pause), f.next)
+	f.kinds[f.w.RNG.IntN(len(f.kinds))].strike(f)
+	f.w.After(f.w.Between(f.pause/4, 2*f.pause), f.next)
 }
 
-func (f *faults) any() *node { return f.w.nodes[f.w.rng.IntN(len(f.w.nodes))] }
+func (f *faults) any() *node { return f.w.nodes[f.w.RNG.IntN(len(f.w.nodes))] }
 
 // victim is often the primary of a busy group, or the topology's leader.
 func (f *faults) victim() *node {
-	switch r := f.w.rng.IntN(4); {
+	switch r := f.w.RNG.IntN(4); {
 	case r == 0 && f.w.raft.leader != nil:
 		return f.w.raft.leader
 	case r < 3:
@@ -83,12 +83,12 @@ func (f *faults) victim() *node {
 }
 
 func (f *faults) primary() *node {
-	return f.w.node(f.w.raft.state().Groups[f.w.groups[f.w.rng.IntN(min(3, len(f.w.groups)))]].Primary)
+	return f.w.node(f.w.raft.state().Groups[f.w.groups[f.w.RNG.IntN(min(3, len(f.w.groups)))]].Primary)
 }
 
 // soon runs fn after lo to hi, unless the storm is over by then.
 func (f *faults) soon(lo, hi int64, fn func()) {
-	f.w.after(f.w.between(lo, hi), func() {
+	f.w.After(f.w.Between(lo, hi), func() {
 		if !f.stopped {
 			fn()
 		}
@@ -100,22 +100,22 @@ func (f *faults) kill() { f.killNode(f.victim()) }
 func (f *faults) killNode(n *node) {
 	if n.ready {
 		f.w.count.Crashes++
-		f.w.tracef("kill %s", n.id)
+		f.w.Tracef("kill %s", n.id)
 		n.crash(false)
 		f.restartLater(n)
 	}
 }
 
 func (f *faults) restartLater(n *node) {
-	d := f.w.between(20*millisecond, 1500*millisecond)
-	switch f.w.rng.IntN(10) {
+	d := f.w.Between(20*millisecond, 1500*millisecond)
+	switch f.w.RNG.IntN(10) {
 	case 0:
 		d = 5 * second
 	case 1, 2, 3:
-		d = f.w.between(millisecond, 20*millisecond)
+		d = f.w.Between(millisecond, 20*millisecond)
 	}
 	life := n.life
-	f.w.after(d, func() {
+	f.w.After(d, func() {
 		if !n.alive && n.life == life && n.wanted {
 			n.start()
 		}
@@ -125,8 +125,8 @@ func (f *faults) restartLater(n *node) {
 // killMidWrite ends a process before some operation of its disk to come: in a write, a rewrite, a recovery.
 func (f *faults) killMidWrite() {
 	if n := f.victim(); n.ready {
-		n.crashIn, n.crashPower = 1+f.w.rng.IntN(30), false
-		if f.w.chance(0.4) {
+		n.crashIn, n.crashPower = 1+f.w.RNG.IntN(30), false
+		if f.w.Chance(0.4) {
 			n.rewrite()
 		}
 	}
@@ -134,7 +134,7 @@ func (f *faults) killMidWrite() {
 
 func (f *faults) killMany() {
 	for _, n := range f.w.nodes {
-		if f.w.chance(0.7) {
+		if f.w.Chance(0.7) {
 			f.killNode(n)
 		}
 	}
@@ -178,7 +178,7 @@ func (f *faults) voters(g uint16, set []string, n *node) (count int) {
 func (f *faults) powerLoss() {
 	n := f.victim()
 	if n.ready && (n.policy == journal.Always && !f.rotten[n] || f.spare(n, false)) {
-		f.w.tracef("power loss at %s", n.id)
+		f.w.Tracef("power loss at %s", n.id)
 		n.crash(true)
 		f.restartLater(n)
 	}
@@ -187,24 +187,24 @@ func (f *faults) powerLoss() {
 func (f *faults) powerMidWrite() {
 	n := f.victim()
 	if n.ready && n.policy == journal.Always && !f.rotten[n] {
-		n.crashIn, n.crashPower = 1+f.w.rng.IntN(30), true
+		n.crashIn, n.crashPower = 1+f.w.RNG.IntN(30), true
 	}
 }
 
 // shortLog lets one follower alone hold what is acknowledged, takes its power, and leaves it with those that lack it.
 func (f *faults) shortLog() {
 	w := f.w
-	g := &w.raft.state().Groups[w.groups[w.rng.IntN(min(3, len(w.groups)))]]
+	g := &w.raft.state().Groups[w.groups[w.RNG.IntN(min(3, len(w.groups)))]]
 	p := w.node(g.Primary)
 	if p == nil || len(g.Replicas) < 3 {
 		return
 	}
-	n := w.node(g.Replicas[w.rng.IntN(len(g.Replicas))])
+	n := w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))])
 	if n == p || !n.ready {
 		return
 	}
 	w.count.Partitions++
-	w.tracef("short log: %s with %s alone", p.id, n.id)
+	w.Tracef("short log: %s with %s alone", p.id, n.id)
 	for _, id := range g.Replicas {
 		if m := w.node(id); m != p && m != n {
 			w.net.cut[p.index][m.index], w.net.cut[m.index][p.index] = true, true
@@ -212,7 +212,7 @@ func (f *faults) shortLog() {
 	}
 	f.soon(20*millisecond, 300*millisecond, func() {
 		switch {
-		case n.ready && w.chance(0.3) && f.spare(n, true) && !f.draining():
+		case n.ready && w.Chance(0.3) && f.spare(n, true) && !f.draining():
 			n.crash(false)
 			n.wipe()
 			f.restartLater(n)
@@ -234,20 +234,20 @@ func (f *faults) shortLog() {
 // process, perhaps takes what it knew, and leaves the two of them alone with each other.
 func (f *faults) forgotten() {
 	w := f.w
-	id := w.groups[w.rng.IntN(min(3, len(w.groups)))]
+	id := w.groups[w.RNG.IntN(min(3, len(w.groups)))]
 	g := w.raft.state().Groups[id]
 	p := w.node(g.Primary)
 	if p == nil || len(g.Replicas) < 3 {
 		return
 	}
-	n := w.node(g.Replicas[w.rng.IntN(len(g.Replicas))])
+	n := w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))])
 	if n == p {
 		return
 	}
 	f.healLinks()
 	f.cutOff(p)
 	late := 25 * millisecond
-	if w.chance(0.3) {
+	if w.Chance(0.3) {
 		late = second
 	}
 	var look func(left int)
@@ -264,7 +264,7 @@ func (f *faults) forgotten() {
 // forget ends n and starts it again, alone with p.
 func (f *faults) forget(n, p *node) {
 	w := f.w
-	how := w.rng.IntN(6)
+	how := w.RNG.IntN(6)
 	switch {
 	case !n.ready:
 		return
@@ -276,13 +276,13 @@ func (f *faults) forget(n, p *node) {
 	case how < 4 && f.spare(n, true) && !f.rotten[n] && !f.draining():
 		n.crash(false)
 		w.count.Rots++
-		f.rotten[n] = n.disk.Flip("data/hypercache.promises", w.rng.Int64N(1000), 1)
+		f.rotten[n] = n.disk.Flip("data/hypercache.promises", w.RNG.Int64N(1000), 1)
 		clear(n.voter[:])
 	default:
 		w.count.Crashes++
 		n.crash(false)
 	}
-	w.tracef("%s is ended and left alone with %s", n.id, p.id)
+	w.Tracef("%s is ended and left alone with %s", n.id, p.id)
 	life := n.life
 	f.healLinks()
 	for _, m := range w.nodes {
@@ -310,8 +310,8 @@ func (f *faults) leapfrog() {
 	}
 	var at int64
 	then := func(lo, hi int64, fn func()) {
-		at += w.between(lo, hi)
-		w.after(at, func() {
+		at += w.Between(lo, hi)
+		w.After(at, func() {
 			if !f.stopped {
 				fn()
 			}
@@ -329,7 +329,7 @@ func (f *faults) leapfrog() {
 		}
 		for _, n := range w.nodes {
 			if n != a {
-				n.slow = w.between(20*millisecond, 300*millisecond)
+				n.slow = w.Between(20*millisecond, 300*millisecond)
 			}
 		}
 	})
@@ -337,7 +337,7 @@ func (f *faults) leapfrog() {
 		f.healLinks()
 		f.cutOff(a)
 		for _, n := range w.nodes {
-			if n != a && n.ready && w.chance(0.3) {
+			if n != a && n.ready && w.Chance(0.3) {
 				f.killNode(n)
 			}
 		}
@@ -365,7 +365,7 @@ func (f *faults) rot() {
 	if len(names) == 0 {
 		return
 	}
-	name := names[w.rng.IntN(len(names))]
+	name := names[w.RNG.IntN(len(names))]
 	if w.opts.TrustChecksums {
 		name = "data/appendonlydir/appendonly.aof.1.incr.aof"
 	}
@@ -373,7 +373,7 @@ func (f *faults) rot() {
 	if err != nil || len(data) == 0 {
 		return
 	}
-	off := w.rng.Int64N(int64(len(data)))
+	off := w.RNG.Int64N(int64(len(data)))
 	if w.opts.TrustChecksums {
 		if forgeRecord(n, name, data) {
 			f.rotten[n] = true
@@ -382,19 +382,19 @@ func (f *faults) rot() {
 		}
 		return
 	}
-	if !n.disk.Flip(name, off, 1<<w.rng.IntN(8)) {
+	if !n.disk.Flip(name, off, 1<<w.RNG.IntN(8)) {
 		return
 	}
 	w.count.Rots++
-	w.tracef("rot at %s: %s offset %d of %d", n.id, name, off, len(data))
+	w.Tracef("rot at %s: %s offset %d of %d", n.id, name, off, len(data))
 	f.rotten[n] = true
 	life := n.life
-	w.after(w.between(0, second), func() {
+	w.After(w.Between(0, second), func() {
 		if n.life == life && n.ready && !f.stopped {
 			w.count.Crashes++
 			n.crash(false)
 			clear(n.voter[:])
-			w.after(w.between(millisecond, 500*millisecond), func() {
+			w.After(w.Between(millisecond, 500*millisecond), func() {
 				if !n.alive && n.wanted {
 					n.start()
 				}
@@ -416,13 +416,13 @@ func (f *faults) wipe() {
 
 func (f *faults) partition() {
 	f.w.count.Partitions++
-	side := f.w.rng.Uint64()
+	side := f.w.RNG.Uint64()
 	for i := range f.w.nodes {
 		for j := range f.w.nodes {
 			f.w.net.cut[i][j] = i != j && side>>i&1 != side>>j&1
 		}
 	}
-	f.w.tracef("partition %b", side&(1<<len(f.w.nodes)-1))
+	f.w.Tracef("partition %b", side&(1<<len(f.w.nodes)-1))
 	f.healLater()
 }
 
@@ -433,7 +433,7 @@ func (f *faults) isolate() {
 
 func (f *faults) cutOff(n *node) {
 	f.w.count.Partitions++
-	f.w.tracef("cut off %s", n.id)
+	f.w.Tracef("cut off %s", n.id)
 	for j := range f.w.nodes {
 		if j != n.index {
 			f.w.net.cut[n.index][j], f.w.net.cut[j][n.index] = true, true
@@ -447,14 +447,14 @@ func (f *faults) oneWay() {
 		return
 	}
 	f.w.count.OneWay++
-	f.w.tracef("one way: %s does not hear %s", b.id, a.id)
+	f.w.Tracef("one way: %s does not hear %s", b.id, a.id)
 	f.w.net.cut[a.index][b.index] = true
 	f.healLater()
 }
 
 func (f *faults) healLater() {
-	d := f.w.between(50*millisecond, 4*second)
-	f.w.after(d, f.healLinks)
+	d := f.w.Between(50*millisecond, 4*second)
+	f.w.After(d, f.healLinks)
 }
 
 func (f *faults) healLinks() { f.w.net.healLinks() }
@@ -462,13 +462,13 @@ func (f *faults) healLinks() { f.w.net.healLinks() }
 func (f *faults) pauseNode() { f.hold(f.victim()) }
 
 func (f *faults) hold(n *node) {
-	d := f.w.between(50*millisecond, 3*second)
-	if !n.ready || n.pausedUntil > f.w.now {
+	d := f.w.Between(50*millisecond, 3*second)
+	if !n.ready || n.pausedUntil > f.w.Now {
 		return
 	}
 	f.w.count.Pauses++
-	f.w.tracef("pause %s for %d ms", n.id, d/millisecond)
-	n.pausedUntil = f.w.now + d
+	f.w.Tracef("pause %s for %d ms", n.id, d/millisecond)
+	n.pausedUntil = f.w.Now + d
 	if f.w.opts.ClockStops {
 		n.stopped += d
 	}
@@ -484,18 +484,18 @@ func (f *faults) pauseLeader() {
 func (f *faults) slowDisk() {
 	n := f.any()
 	f.w.count.SlowDisks++
-	n.slow = f.w.between(5*millisecond, 400*millisecond)
-	f.w.after(f.w.between(100*millisecond, 3*second), func() { n.slow = 0 })
+	n.slow = f.w.Between(5*millisecond, 400*millisecond)
+	f.w.After(f.w.Between(100*millisecond, 3*second), func() { n.slow = 0 })
 }
 
 // clockJump sets a wall clock. What depends on monotonic clocks does not see that; tickers may fire in a burst.
 func (f *faults) clockJump() {
 	n := f.victim()
-	if !n.ready || n.pausedUntil > f.w.now {
+	if !n.ready || n.pausedUntil > f.w.Now {
 		return
 	}
 	f.w.count.ClockJumps++
-	for range f.w.rng.IntN(20) {
+	for range f.w.RNG.IntN(20) {
 		var b replica.Batch[*end]
 		if n.d.Tick(&b); !n.ready {
 			return
@@ -511,7 +511,7 @@ func (f *faults) breakStream() {
 }
 
 func (f *faults) compact() {
-	if n := f.victim(); n.ready && n.pausedUntil <= f.w.now {
+	if n := f.victim(); n.ready && n.pausedUntil <= f.w.Now {
 		n.rewrite()
 	}
 }
@@ -521,8 +521,8 @@ func (f *faults) join() {
 	for _, n := range f.w.nodes {
 		if !n.wanted {
 			f.w.count.Joins++
-			f.w.tracef("%s joins", n.id)
-			if n.life > 0 && f.w.chance(0.5) && f.w.raft.state().Members[n.id].Status == topology.Removed {
+			f.w.Tracef("%s joins", n.id)
+			if n.life > 0 && f.w.Chance(0.5) && f.w.raft.state().Members[n.id].Status == topology.Removed {
 				n.wipe()
 			}
 			n.start()
@@ -544,7 +544,7 @@ func (f *faults) drain() {
 		return
 	}
 	f.w.count.Drains++
-	f.w.tracef("drain %s", n.id)
+	f.w.Tracef("drain %s", n.id)
 	f.ask(func(g *reign, st *topology.State) topology.Command { return st.Drain(n.id) })
 	f.watchDrain(n)
 }
@@ -562,12 +562,12 @@ func (f *faults) draining() bool {
 
 // watchDrain lets the process go once the node is out.
 func (f *faults) watchDrain(n *node) {
-	f.w.after(100*millisecond, func() {
+	f.w.After(100*millisecond, func() {
 		switch f.w.raft.state().Members[n.id].Status {
 		case topology.Removed:
 			if _, in := f.w.raft.servers[n.id]; !in && n.ready && f.w.raft.state().Members[n.id].Run == n.run {
 				f.w.count.Drained++
-				f.w.tracef("%s is drained", n.id)
+				f.w.Tracef("%s is drained", n.id)
 				n.d.Release()
 				n.wanted = false
 				if n.ready {
@@ -591,7 +591,7 @@ func (f *faults) restart() {
 	f.w.count.Stops++
 	f.ask(func(g *reign, st *topology.State) topology.Command { return st.Leave(n.id) })
 	life := n.life
-	f.w.after(f.w.between(0, 800*millisecond), func() {
+	f.w.After(f.w.Between(0, 800*millisecond), func() {
 		if n.ready && n.life == life && n.wanted {
 			if n.stop(); !n.alive {
 				f.restartLater(n)
@@ -625,14 +625,14 @@ func (f *faults) swap() {
 	if !f.w.opts.SwapAtOnce || r.leader == nil {
 		return
 	}
-	id := f.w.groups[f.w.rng.IntN(min(3, len(f.w.groups)))]
+	id := f.w.groups[f.w.RNG.IntN(min(3, len(f.w.groups)))]
 	st := *r.state()
 	g := st.Groups[id]
 	if g.Primary == "" || len(g.Replicas) < 3 || g.Next != nil || g.Learner != "" {
 		return
 	}
 	in := []string{g.Primary}
-	if f.w.chance(0.5) {
+	if f.w.Chance(0.5) {
 		in, g.Primary = nil, ""
 		g.Term++
 	}
@@ -670,7 +670,7 @@ func forgeRecord(n *node, name string, data []byte) bool {
 		head := string(data[off : off+line])
 		k, _ := fmt.Sscanf(head, "#HC:1 %d %d %d %s %d", &group, &term, &seq, &kind, &length)
 		body := off + line + 1
-		if k == 5 && kind == "E" && body+length <= len(data) && n.w.chance(0.3) {
+		if k == 5 && kind == "E" && body+length <= len(data) && n.w.Chance(0.3) {
 			record := slices.Clone(data[body : body+length])
 			if at := strings.Index(string(record), string(mark)); at >= 0 {
 				record[at+len(mark)-3] = '1' // the append goes to another list

@@ -3,8 +3,6 @@ package sim
 import (
 	"cmp"
 	"strings"
-	"testing"
-	"time"
 
 	"hypercache/node/replica"
 )
@@ -53,46 +51,4 @@ func (k knockout) clean() Options {
 	o := k.options()
 	clean := Options{Mix: o.Mix, Small: true, ClientsOnly: o.ClientsOnly, NoLoss: o.NoLoss, Spacious: o.spacious()}
 	return clean
-}
-
-// knockoutBound is how many seeds may pass until the absence of a rule is noticed, with -rare many more.
-const knockoutBound, rareBound = 150, 20000
-
-// TestKnockouts switches one rule off at a time. The seed that finds it is clean without the knock-out.
-func TestKnockouts(t *testing.T) {
-	if raced {
-		t.Skip("takes too long with the race detector")
-	}
-	for _, k := range knockouts {
-		t.Run(k.name, func(t *testing.T) {
-			t.Parallel()
-			bound := knockoutBound
-			if *rareFlag {
-				bound = rareBound
-			} else if k.rare {
-				t.Skip("not found in the time of an everyday run: -args -rare looks for it")
-			}
-			find(t, k, bound)
-		})
-	}
-}
-
-func find(t *testing.T, k knockout, bound int) {
-	start := time.Now()
-	for n := range uint64(bound) {
-		seed := *firstFlag + n
-		r := Run(seed, k.options())
-		if r.Violation == "" || strings.HasPrefix(r.Violation, notLive) {
-			if *limitFlag > 0 && time.Since(start) > *limitFlag {
-				t.Fatalf("not found in %d seeds and %v", n+1, *limitFlag)
-			}
-			continue
-		}
-		if clean := Run(seed, k.clean()); clean.Violation != "" {
-			t.Fatalf("seed %d fails without the knock-out too: %.300s", seed, clean.Violation)
-		}
-		t.Logf("found after %d seeds and %v, by %d: %.120s", n+1, time.Since(start).Round(time.Millisecond), seed, r.Violation)
-		return
-	}
-	t.Fatalf("not found in %d seeds", bound)
 }

@@ -17,20 +17,20 @@ type network struct {
 
 func (t *network) build(w *world) {
 	t.w = w
-	t.maxDelay = []int64{300, 2000, 15000}[w.rng.IntN(3)]
-	if w.chance(0.5) {
-		t.loss, t.repeat = w.rng.Float64()*0.1, w.rng.Float64()*0.1
+	t.maxDelay = []int64{300, 2000, 15000}[w.RNG.IntN(3)]
+	if w.Chance(0.5) {
+		t.loss, t.repeat = w.RNG.Float64()*0.1, w.RNG.Float64()*0.1
 	}
 	for range w.nodes {
 		t.cut = append(t.cut, make([]bool, len(w.nodes)))
 		heard := make([]int64, len(w.nodes))
 		for i := range heard {
-			heard[i] = w.now
+			heard[i] = w.Now
 		}
 		t.heard = append(t.heard, heard)
 	}
 	t.streams = map[[2]int]*end{}
-	w.after(0, t.maintain)
+	w.After(0, t.maintain)
 }
 
 func (t *network) heal() {
@@ -51,7 +51,7 @@ func (t *network) works(a, b *node) bool {
 
 // both tells whether a and b can talk to each other now.
 func (t *network) both(a, b *node) bool {
-	return t.works(a, b) && t.works(b, a) && a.pausedUntil <= t.w.now && b.pausedUntil <= t.w.now
+	return t.works(a, b) && t.works(b, a) && a.pausedUntil <= t.w.Now && b.pausedUntil <= t.w.Now
 }
 
 // suspect is after how long of silence a node counts as down.
@@ -65,7 +65,7 @@ func (t *network) down(a, b *node) bool {
 	if !b.alive && !t.cut[a.index][b.index] && !t.cut[b.index][a.index] {
 		return true
 	}
-	return t.w.now-t.heard[a.index][b.index] > suspect
+	return t.w.Now-t.heard[a.index][b.index] > suspect
 }
 
 // maintain opens streams that can be, breaks those whose link does not work, and lets nodes hear of each other.
@@ -76,20 +76,20 @@ func (t *network) maintain() {
 			if i == j {
 				continue
 			}
-			if b.alive && t.works(b, a) && b.pausedUntil <= w.now {
-				t.heard[i][j] = w.now
+			if b.alive && t.works(b, a) && b.pausedUntil <= w.Now {
+				t.heard[i][j] = w.Now
 			}
 			e := t.streams[[2]int{i, j}]
 			switch ok := t.both(a, b) && a.ready && b.ready; {
 			case e == nil && ok && a.knows(b):
 				t.dial(a, b)
 			case e != nil && !t.cut[i][j] && !t.cut[j][i]:
-			case e != nil && w.chance(0.15):
+			case e != nil && w.Chance(0.15):
 				t.sever(e)
 			}
 		}
 	}
-	w.after(w.between(10*millisecond, 60*millisecond), t.maintain)
+	w.After(w.Between(10*millisecond, 60*millisecond), t.maintain)
 }
 
 // end is one node's side of a replica stream: what replica.Driver writes to and is read from.
@@ -134,13 +134,13 @@ func (t *network) sever(e *end) {
 		delete(t.streams, [2]int{e.n.index, e.peer.n.index})
 	}
 	first := e
-	if t.w.chance(0.5) {
+	if t.w.Chance(0.5) {
 		first = e.peer
 	}
-	late := t.w.between(0, 300*millisecond)
+	late := t.w.Between(0, 300*millisecond)
 	first.close()
 	first.deaf = true // what is still on its way to it is lost
-	t.w.after(late, first.peer.close)
+	t.w.After(late, first.peer.close)
 }
 
 // close is the moment at which this side notices that the stream is gone.
@@ -148,12 +148,12 @@ func (e *end) close() {
 	if !e.up || !e.here() {
 		return
 	}
-	if e.n.pausedUntil > e.w.now {
-		e.w.after(e.n.pausedUntil-e.w.now, e.close)
+	if e.n.pausedUntil > e.w.Now {
+		e.w.After(e.n.pausedUntil-e.w.Now, e.close)
 		return
 	}
 	if e.busy || len(e.inbox) > 0 { // the reader goroutine ends after what it has read
-		e.w.after(millisecond, e.close)
+		e.w.After(millisecond, e.close)
 		return
 	}
 	e.up = false
@@ -182,7 +182,7 @@ func (e *end) Begin(typ byte) ([]byte, bool) {
 // End implements replica.Stream. Whoever else uses the stream may flush at any time.
 func (e *end) End(body []byte) {
 	e.out = append(e.out, frame{typ: e.typ, body: body})
-	if e.w.chance(0.5) {
+	if e.w.Chance(0.5) {
 		e.Flush()
 	}
 }
@@ -198,7 +198,7 @@ func (e *end) Flush() {
 	}
 	for _, f := range e.out {
 		e.w.count.Frames++
-		f.at = e.w.now + e.w.between(50, e.w.net.maxDelay)
+		f.at = e.w.Now + e.w.Between(50, e.w.net.maxDelay)
 		if n := len(e.flight); n > 0 {
 			f.at = max(f.at, e.flight[n-1].at)
 		}
@@ -213,7 +213,7 @@ func (e *end) move() {
 		return
 	}
 	e.moving = true
-	e.w.after(max(0, e.flight[0].at-e.w.now), e.arrive)
+	e.w.After(max(0, e.flight[0].at-e.w.Now), e.arrive)
 }
 
 // arrive hands over what has reached the other side. A cut link holds it up: TCP sends it again later.
@@ -225,19 +225,19 @@ func (e *end) arrive() {
 		return
 	}
 	wait := int64(0)
-	if to.n.pausedUntil > e.w.now {
-		wait = to.n.pausedUntil - e.w.now + e.w.between(0, 2*millisecond)
+	if to.n.pausedUntil > e.w.Now {
+		wait = to.n.pausedUntil - e.w.Now + e.w.Between(0, 2*millisecond)
 	}
 	if e.w.net.cut[e.n.index][to.n.index] {
-		wait = max(wait, e.w.between(5*millisecond, 40*millisecond))
+		wait = max(wait, e.w.Between(5*millisecond, 40*millisecond))
 	}
 	if wait > 0 {
 		e.moving = true
-		e.w.after(wait, e.arrive)
+		e.w.After(wait, e.arrive)
 		return
 	}
 	n := 0
-	for n < len(e.flight) && e.flight[n].at <= e.w.now {
+	for n < len(e.flight) && e.flight[n].at <= e.w.Now {
 		n++
 	}
 	to.inbox = append(to.inbox, e.flight[:n]...)
@@ -255,7 +255,7 @@ func (e *end) read() {
 	e.inbox = nil
 	for _, f := range frames {
 		if err := e.rcv.Frame(f.typ, f.body); err != nil {
-			e.w.fail(malformed, "%s from %s: %v", e.n.id, e.peer.n.id, err)
+			e.w.Fail(malformed, "%s from %s: %v", e.n.id, e.peer.n.id, err)
 			return
 		}
 		if !e.here() {
@@ -284,17 +284,17 @@ func (t *network) call(from, to *node, timeout int64, answer func(reply func(any
 	}
 	from.later(timeout, func() { finish(nil, false) })
 	times := 1
-	if w.chance(t.repeat) {
+	if w.Chance(t.repeat) {
 		times++
 		w.count.Repeated++
 	}
 	for range times {
-		if !t.works(from, to) || from != to && w.chance(t.loss) {
+		if !t.works(from, to) || from != to && w.Chance(t.loss) {
 			w.count.Lost++
 			continue
 		}
 		life := to.life
-		w.after(t.delay(from, to), func() {
+		w.After(t.delay(from, to), func() {
 			if to.life != life || !to.alive {
 				return
 			}
@@ -303,7 +303,7 @@ func (t *network) call(from, to *node, timeout int64, answer func(reply func(any
 					return
 				}
 				answer(func(ans any) {
-					if !t.works(to, from) || from != to && w.chance(t.loss) {
+					if !t.works(to, from) || from != to && w.Chance(t.loss) {
 						w.count.Lost++
 						return
 					}
@@ -318,9 +318,9 @@ func (t *network) delay(a, b *node) int64 {
 	if a == b {
 		return 0
 	}
-	d := t.w.between(50, t.maxDelay)
-	if t.loss > 0 && t.w.chance(0.02) {
-		d += t.w.between(0, 400*millisecond)
+	d := t.w.Between(50, t.maxDelay)
+	if t.loss > 0 && t.w.Chance(0.02) {
+		d += t.w.Between(0, 400*millisecond)
 	}
 	return d
 }

@@ -52,16 +52,16 @@ type node struct {
 
 func newNode(w *world, i int, zone string) *node {
 	n := &node{w: w, index: i, id: fmt.Sprintf("n%d", i), zone: zone, disk: vfs.NewMem(), wanted: true}
-	if w.chance(0.3) {
+	if w.Chance(0.3) {
 		n.policy = journal.Always
 	}
-	n.rate = 1 + (w.rng.Float64()-0.5)/5000
+	n.rate = 1 + (w.RNG.Float64()-0.5)/5000
 	return n
 }
 
 // clock is the node's monotonic clock. Clocks run at nearly the same speed; see docs/decisions/0002.
 func (n *node) clock() time.Time {
-	t := n.w.now + n.jumped - n.stopped
+	t := n.w.Now + n.jumped - n.stopped
 	return time.UnixMicro(int64(float64(t) * n.rate)).Add(time.Duration(n.index) * time.Hour)
 }
 
@@ -72,23 +72,23 @@ func (n *node) later(d int64, fn func()) {
 	try = func() {
 		switch {
 		case n.life != life || !n.alive:
-		case n.pausedUntil > n.w.now: // what has waited runs in any order
-			n.w.after(n.pausedUntil-n.w.now+n.w.between(0, 2*millisecond), try)
+		case n.pausedUntil > n.w.Now: // what has waited runs in any order
+			n.w.After(n.pausedUntil-n.w.Now+n.w.Between(0, 2*millisecond), try)
 		default:
 			fn()
 		}
 	}
-	n.w.after(d, try)
+	n.w.After(d, try)
 }
 
 // diskDelay is how long what was written now takes to get to the disk.
 func (n *node) diskDelay() int64 {
-	d := n.w.between(20, 200)
+	d := n.w.Between(20, 200)
 	if n.policy == journal.Always {
-		d += n.w.between(200, 2*millisecond)
+		d += n.w.Between(200, 2*millisecond)
 	}
 	if n.slow > 0 {
-		d += n.w.between(0, n.slow)
+		d += n.w.Between(0, n.slow)
 	}
 	return d
 }
@@ -112,21 +112,23 @@ func (n *node) start() {
 		return // crashed on the way
 	}
 	if err != nil {
-		w.tracef("%s cannot start: %v", n.id, err)
+		w.Tracef("%s cannot start: %v", n.id, err)
 		n.refused(err)
 		return
 	}
 	n.d = replica.NewDriver[*end](replica.Options{
 		Self: n.id, Machine: machine{n}, Journal: &logTap{n: n, j: n.j, life: life}, Acks: w.acks, Now: n.clock, Rules: w.opts.Rules,
-		Fatal: func(err error) { w.fail(panicked, "%s: journal: %v", n.id, err) },
+		Piece: w.piece,
+		Fatal: func(err error) { w.Fail(panicked, "%s: journal: %v", n.id, err) },
 	}, restored)
 	for id, p := range n.parts {
 		p.group = n.d.Group(id)
 	}
 	n.ready = true
 	delete(w.faults.rotten, n) // all of the disk has been read
-	n.later(w.between(0, 100*millisecond), n.tick)
-	n.later(w.between(0, second), n.syncTick)
+	n.later(w.Between(0, 100*millisecond), n.tick)
+	n.later(w.Between(0, second), n.syncTick)
+	n.later(w.Between(0, pacing), n.pace)
 }
 
 // recover does what a node does with its data directory when it starts.
@@ -136,7 +138,7 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 		boot = "boot"
 	}
 	j, err := journal.Open(journal.Options{
-		Dir: "data", FS: n.disk, Fsync: n.policy, BootID: boot, Manual: true, Salt: 1 + n.w.rng.Uint64()>>1, RewriteMinSize: 1 << 14,
+		Dir: "data", FS: n.disk, Fsync: n.policy, BootID: boot, Manual: true, Salt: 1 + n.w.RNG.Uint64()>>1, RewriteMinSize: 1 << 14,
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +160,7 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 	promises := j.Promises()
 	replica.Judge(&groups, &found, &promises)
 	n.forgetful = groups[0].PromisesLost && !n.w.opts.Rules.FollowUnpromised
-	incarnation := n.w.rng.Uint64() | 1
+	incarnation := n.w.RNG.Uint64() | 1
 	for i := range groups {
 		groups[i].Incarnation = incarnation
 		if n.w.opts.WipedVotes && found.Fresh {
@@ -168,11 +170,11 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 	if len(found.Spots) > 0 || found.PromisesLost {
 		n.w.count.Found++
 	}
-	n.w.tracef("%s starts as %s: voter %v, damaged %v, truncated %d, spots %d, promises lost %v", n.id, n.run, found.Voter, len(found.Damaged),
+	n.w.Tracef("%s starts as %s: voter %v, damaged %v, truncated %d, spots %d, promises lost %v", n.id, n.run, found.Voter, len(found.Damaged),
 		found.Truncated, len(found.Spots), found.PromisesLost)
 	for _, g := range n.w.groups {
 		r := &groups[g]
-		n.w.tracef("  %s group %d: promised %d head %v voter %v", n.id, g, r.Promised, r.Head, r.Voter)
+		n.w.Tracef("  %s group %d: promised %d head %v voter %v", n.id, g, r.Promised, r.Head, r.Voter)
 		n.w.check.started(n.parts[g], r)
 	}
 	return &groups, nil
@@ -181,12 +183,12 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 // refused: the journal does not open. An operator gives the node an empty directory.
 func (n *node) refused(err error) {
 	if !n.w.faults.rotten[n] {
-		n.w.fail(notLive, "%s cannot start: %v", n.id, err)
+		n.w.Fail(notLive, "%s cannot start: %v", n.id, err)
 		return
 	}
 	n.w.count.Found++
 	n.die()
-	n.w.after(n.w.between(100*millisecond, second), func() {
+	n.w.After(n.w.Between(100*millisecond, second), func() {
 		if !n.alive {
 			n.wipe()
 			n.start()
@@ -196,7 +198,7 @@ func (n *node) refused(err error) {
 
 // wipe gives the node an empty directory: it belongs to no cluster any more.
 func (n *node) wipe() {
-	n.w.tracef("%s is wiped", n.id)
+	n.w.Tracef("%s is wiped", n.id)
 	n.w.count.Wipes++
 	n.disk = vfs.NewMem()
 	n.cluster, n.applied = false, 0
@@ -211,12 +213,12 @@ func (n *node) diskOp(life uint64, op vfs.Op, name string) error {
 	}
 	if n.crashIn--; n.crashIn == 0 {
 		n.w.count.MidWrite++
-		n.w.tracef("%s crashes before %s %s, power loss %v", n.id, op, name, n.crashPower)
+		n.w.Tracef("%s crashes before %s %s, power loss %v", n.id, op, name, n.crashPower)
 		n.crash(n.crashPower)
 		if !n.w.faults.stopped {
 			n.w.faults.restartLater(n)
 		} else {
-			n.w.after(100*millisecond, func() {
+			n.w.After(100*millisecond, func() {
 				if !n.alive && n.wanted {
 					n.start()
 				}
@@ -237,7 +239,7 @@ func (n *node) crash(power bool) {
 	if power {
 		n.w.count.PowerLosses++
 		n.boot++
-		n.disk = old.PowerLoss(rand.New(rand.NewPCG(n.w.rng.Uint64(), 1)))
+		n.disk = old.PowerLoss(rand.New(rand.NewPCG(n.w.RNG.Uint64(), 1)))
 		if n.policy != journal.Always {
 			clear(n.voter[:])
 		}
@@ -262,7 +264,7 @@ func (n *node) die() {
 		if peer := e.peer; peer.up {
 			delete(n.w.net.streams, [2]int{e.n.index, peer.n.index})
 			delete(n.w.net.streams, [2]int{peer.n.index, e.n.index})
-			n.w.after(n.w.between(0, 200*millisecond), peer.close)
+			n.w.After(n.w.Between(0, 200*millisecond), peer.close)
 		}
 	}
 	for _, g := range n.w.groups {
@@ -272,13 +274,13 @@ func (n *node) die() {
 
 // stop is an orderly end of the process: everything is synced and the journal says so.
 func (n *node) stop() {
-	n.w.tracef("%s stops", n.id)
+	n.w.Tracef("%s stops", n.id)
 	for _, g := range n.w.groups {
 		n.voter[g] = n.votes(g)
 	}
 	life := n.life
 	if err := n.j.Close(true); err != nil && n.life == life {
-		n.w.fail(panicked, "%s: close: %v", n.id, err)
+		n.w.Fail(panicked, "%s: close: %v", n.id, err)
 		return
 	}
 	if n.life != life {
@@ -291,16 +293,29 @@ func (n *node) stop() {
 func (n *node) tick() {
 	var b replica.Batch[*end]
 	n.d.Tick(&b)
-	n.later(n.w.between(90*millisecond, 110*millisecond), n.tick)
+	n.later(n.w.Between(90*millisecond, 110*millisecond), n.tick)
+}
+
+// pacing is how often a node looks whether there is a piece of content to send.
+const pacing = 20 * millisecond
+
+func (n *node) pace() {
+	var b replica.Batch[*end]
+	next := pacing
+	if after := n.d.Pace(&b); after > 0 {
+		next = min(next, after.Microseconds()+1)
+	}
+	_ = n.d.EndBatch(&b)
+	n.later(next, n.pace)
 }
 
 // syncTick is the journal's background work, and now and then a rewrite.
 func (n *node) syncTick() {
 	n.j.Tick()
-	if n.alive && n.ready && (n.j.ShouldRewrite() && n.w.chance(0.5)) {
+	if n.alive && n.ready && (n.j.ShouldRewrite() && n.w.Chance(0.5)) {
 		n.rewrite()
 	}
-	n.later(n.w.between(500*millisecond, second)+n.slow, n.syncTick)
+	n.later(n.w.Between(500*millisecond, second)+n.slow, n.syncTick)
 }
 
 func (n *node) rewrite() {
@@ -318,7 +333,7 @@ func (n *node) rewrite() {
 		g.Lock()
 		defer g.Unlock()
 		var err error
-		machine{n}.Snapshot(uint16(group), func(b []byte) {
+		machine{n}.content(uint16(group), func(b []byte) {
 			if err == nil {
 				err = emit(b)
 			}
@@ -327,7 +342,7 @@ func (n *node) rewrite() {
 		return head.Term, head.Seq, err
 	})
 	if err != nil && n.life == life {
-		n.w.fail(panicked, "%s: rewrite: %v", n.id, err)
+		n.w.Fail(panicked, "%s: rewrite: %v", n.id, err)
 	}
 }
 
@@ -409,15 +424,15 @@ func (n *node) status(q topology.StatusCall) *topology.StatusAnswer {
 
 // fence waits for what it is told to wait for, then promises, as the server does.
 func (n *node) fence(from string, q *topology.FenceCall, reply func(any)) {
-	deadline := n.w.now
+	deadline := n.w.Now
 	for _, f := range q.Groups {
-		deadline = max(deadline, n.w.now+int64(f.WaitMillis)*millisecond)
+		deadline = max(deadline, n.w.Now+int64(f.WaitMillis)*millisecond)
 	}
 	var try func()
 	try = func() {
 		for _, f := range q.Groups {
 			want := replica.Position{Term: f.WaitFor.Term, Seq: f.WaitFor.Seq}
-			if n.w.now < deadline && n.d.Group(f.Group).Head().Less(want) {
+			if n.w.Now < deadline && n.d.Group(f.Group).Head().Less(want) {
 				n.later(millisecond, try)
 				return
 			}

@@ -41,7 +41,7 @@ func (r *raft) build(w *world, size int) {
 	for _, n := range w.nodes[size:] {
 		n.wanted = false
 	}
-	w.after(0, r.found)
+	w.After(0, r.found)
 }
 
 // found makes a cluster whose members are the nodes that run.
@@ -57,7 +57,7 @@ func (r *raft) found() {
 		}
 		r.apply(r.state().Welcome(n.member()))
 	}
-	r.w.after(0, r.tick)
+	r.w.After(0, r.tick)
 }
 
 func (n *node) member() topology.Member {
@@ -81,12 +81,12 @@ func (r *raft) push(st *topology.State) {
 		old := r.state()
 		for _, g := range r.w.groups {
 			if old.Groups[g].Epoch != st.Groups[g].Epoch {
-				r.w.tracef("topology %d: group %d: %+v", st.Epoch, g, st.Groups[g])
+				r.w.Tracef("topology %d: group %d: %+v", st.Epoch, g, st.Groups[g])
 			}
 		}
 		for id, m := range st.Members {
 			if old.Members[id] != m {
-				r.w.tracef("topology %d: member %+v", st.Epoch, m)
+				r.w.Tracef("topology %d: member %+v", st.Epoch, m)
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func (r *raft) spread() {
 		if n == r.leader {
 			n.later(0, func() { n.learn(index) })
 		} else if r.w.net.works(r.leader, n) && r.w.net.works(n, r.leader) {
-			n.later(r.w.net.delay(r.leader, n)+r.w.between(0, 2*millisecond), func() { n.learn(index) })
+			n.later(r.w.net.delay(r.leader, n)+r.w.Between(0, 2*millisecond), func() { n.learn(index) })
 		}
 	}
 }
@@ -162,54 +162,54 @@ func (r *raft) tick() {
 	case !n.ready || n.reign == nil:
 		r.depose("is gone")
 	case r.reaches(n):
-		r.since = w.now
-	case w.now-r.since > leaderLease:
+		r.since = w.Now
+	case w.Now-r.since > leaderLease:
 		r.depose("reaches no majority")
 	}
 	r.spread()
-	w.after(w.between(20*millisecond, 80*millisecond), r.tick)
+	w.After(w.Between(20*millisecond, 80*millisecond), r.tick)
 }
 
 func (r *raft) depose(why string) {
-	r.w.tracef("raft: %s %s", r.leader.id, why)
+	r.w.Tracef("raft: %s %s", r.leader.id, why)
 	if n := r.leader; n.reign != nil {
 		// It may go on in the belief that it leads, but for commits, until it notices.
 		old := n.reign
-		n.later(r.w.between(0, leaderLease), func() {
+		n.later(r.w.Between(0, leaderLease), func() {
 			if n.reign == old {
 				n.reign = nil
 			}
 		})
 	}
-	r.leader, r.vacant = nil, r.w.now
+	r.leader, r.vacant = nil, r.w.Now
 }
 
 func (r *raft) elect() {
 	w := r.w
-	if w.now-r.vacant < electionTime {
+	if w.Now-r.vacant < electionTime {
 		return
 	}
 	var able []*node
 	for _, n := range w.nodes {
-		if r.servers[n.id] && n.ready && n.cluster && !r.gone[n] && n.pausedUntil <= w.now && n.reign == nil && r.reaches(n) {
+		if r.servers[n.id] && n.ready && n.cluster && !r.gone[n] && n.pausedUntil <= w.Now && n.reign == nil && r.reaches(n) {
 			able = append(able, n)
 		}
 	}
-	if len(able) == 0 || w.chance(0.5) {
+	if len(able) == 0 || w.Chance(0.5) {
 		return
 	}
-	n := able[w.rng.IntN(len(able))]
+	n := able[w.RNG.IntN(len(able))]
 	r.lead(n)
 }
 
 func (r *raft) lead(n *node) {
 	w := r.w
-	r.leader, r.since = n, w.now
+	r.leader, r.since = n, w.Now
 	r.term++
 	w.count.Leaders++
-	w.tracef("raft: %s leads term %d", n.id, r.term)
+	w.Tracef("raft: %s leads term %d", n.id, r.term)
 	for _, c := range r.orphans {
-		if w.chance(0.5) {
+		if w.Chance(0.5) {
 			r.apply(c)
 		}
 	}
@@ -217,7 +217,7 @@ func (r *raft) lead(n *node) {
 	n.reign = newReign(n, r.term)
 	n.learn(len(r.states) - 1)
 	reign := n.reign
-	n.later(w.net.delay(n, n)+w.between(millisecond, 20*millisecond), func() { reign.tick() })
+	n.later(w.net.delay(n, n)+w.Between(millisecond, 20*millisecond), func() { reign.tick() })
 }
 
 // reign is one leadership: the real controller with what carries out its plans.
@@ -252,15 +252,15 @@ func (g *reign) on() bool { return g.n.reign == g && g.n.alive }
 // commit brings a command through the log; done is told whether that is known to have worked.
 func (g *reign) commit(c topology.Command, done func(topology.Outcome, bool)) {
 	r, n, w := g.r, g.n, g.r.w
-	n.later(2*w.between(50, w.net.maxDelay)+w.between(millisecond, 4*millisecond), func() {
+	n.later(2*w.Between(50, w.net.maxDelay)+w.Between(millisecond, 4*millisecond), func() {
 		if r.leader == n && r.term == g.term && r.reaches(n) {
 			done(r.apply(c), true)
 			return
 		}
-		if w.chance(0.4) {
+		if w.Chance(0.4) {
 			r.orphans = append(r.orphans, c)
 		}
-		n.later(w.between(0, electionTime), func() { done(topology.Outcome{}, false) })
+		n.later(w.Between(0, electionTime), func() { done(topology.Outcome{}, false) })
 	})
 }
 
@@ -274,7 +274,7 @@ func (g *reign) tick() {
 	g.poll(st)
 	down := map[string]bool{} // in the order of the nodes: whoever asks goes through a map
 	for _, m := range w.nodes {
-		errs := m != g.n && w.faults.doubt && !w.faults.stopped && w.chance(0.02)
+		errs := m != g.n && w.faults.doubt && !w.faults.stopped && w.Chance(0.02)
 		down[m.id] = w.net.down(g.n, m) != errs
 	}
 	g.execute(st, g.c.Step(st, g.r.servers, g.now(), func(id string) bool { return down[id] }))
@@ -295,8 +295,8 @@ func (g *reign) execute(st *topology.State, p topology.Plan) {
 		g.serving = true
 		g.change(*p.Server, func() { g.serving = false })
 	}
-	if p.Transfer && g.r.w.now > g.transfer {
-		g.transfer = g.r.w.now + second
+	if p.Transfer && g.r.w.Now > g.transfer {
+		g.transfer = g.r.w.Now + second
 		g.r.handOver(g)
 	}
 }
@@ -304,9 +304,9 @@ func (g *reign) execute(st *topology.State, p topology.Plan) {
 // change makes one change of Raft's configuration.
 func (g *reign) change(c topology.ServerChange, done func()) {
 	r, n := g.r, g.n
-	n.later(r.w.between(2*millisecond, 20*millisecond), func() {
+	n.later(r.w.Between(2*millisecond, 20*millisecond), func() {
 		if r.leader == n && r.term == g.term && r.reaches(n) {
-			r.w.tracef("raft: server %+v", c)
+			r.w.Tracef("raft: server %+v", c)
 			if m := r.w.node(c.ID); c.Remove {
 				delete(r.servers, c.ID)
 				delete(r.gone, m)
@@ -325,7 +325,7 @@ func (r *raft) handOver(g *reign) {
 		return
 	}
 	for _, n := range r.w.nodes {
-		if n != g.n && r.servers[n.id] && n.ready && n.cluster && !r.gone[n] && n.reign == nil && n.pausedUntil <= r.w.now && r.reaches(n) {
+		if n != g.n && r.servers[n.id] && n.ready && n.cluster && !r.gone[n] && n.reign == nil && n.pausedUntil <= r.w.Now && r.reaches(n) {
 			g.n.reign = nil
 			r.lead(n)
 			return
@@ -363,10 +363,10 @@ func (g *reign) close(e *topology.Elections, over func()) {
 	c, losses := e.Close(g.r.states[g.n.applied])
 	if losses > 0 { // every replica has answered; whether anything is lost, the checks tell
 		g.r.w.count.Accepted += losses
-		if g.r.w.opts.NoLoss && g.r.w.now > 4*second {
-			g.r.w.fail(accepted, "%s: in %d groups", g.n.id, losses)
+		if g.r.w.opts.NoLoss && g.r.w.Now > 4*second {
+			g.r.w.Fail(accepted, "%s: in %d groups", g.n.id, losses)
 		}
-		g.r.w.tracef("%s accepts a possible loss in %d groups", g.n.id, losses)
+		g.r.w.Tracef("%s accepts a possible loss in %d groups", g.n.id, losses)
 	}
 	if c.Empty() {
 		over()
@@ -384,19 +384,24 @@ func (g *reign) close(e *topology.Elections, over func()) {
 // after there are answers enough.
 func (g *reign) ask(calls map[string]*topology.FenceCall, e *topology.Elections, grace bool, then func()) {
 	w := g.r.w
-	left, over, soon := 0, false, false
+	owes, over, soon := map[string]bool{}, false, false
 	next := func() {
 		if !over && g.on() {
 			over = true
 			then()
 		}
 	}
+	awaited := func() bool {
+		for id := range owes {
+			if !w.net.down(g.n, w.node(id)) {
+				return true
+			}
+		}
+		return false
+	}
 	for _, id := range sorted(calls) {
 		m, q := w.node(id), calls[id]
-		isDown := w.net.down(g.n, m)
-		if !isDown {
-			left++
-		}
+		owes[id] = true
 		w.net.call(g.n, m, callTimeout, func(reply func(any)) { m.fence(g.n.id, q, reply) }, func(ans any, ok bool) {
 			if over || !g.on() {
 				return
@@ -407,10 +412,8 @@ func (g *reign) ask(calls map[string]*topology.FenceCall, e *topology.Elections,
 					forge(e, calls, ans.(*topology.FenceAnswer))
 				}
 			}
-			if !isDown {
-				left--
-			}
-			if left <= 0 {
+			delete(owes, id)
+			if !awaited() {
 				next()
 			} else if grace && !soon && e.Decided() {
 				soon = true
@@ -419,9 +422,15 @@ func (g *reign) ask(calls map[string]*topology.FenceCall, e *topology.Elections,
 		})
 	}
 	g.n.later(callTimeout, next)
-	if left == 0 {
-		g.n.later(0, next)
+	var look func()
+	look = func() { // one may go down before it has answered
+		if !awaited() {
+			next()
+		} else if !over && g.on() {
+			g.n.later(50*millisecond, look)
+		}
 	}
+	g.n.later(0, look)
 }
 
 // forge answers for those who have not: as if one answer were enough.
@@ -447,7 +456,7 @@ func (g *reign) poll(st *topology.State) {
 	}
 	for _, id := range sorted(st.Members) {
 		m := w.node(id)
-		if st.Members[id].Status == topology.Removed || w.net.down(g.n, m) || !due(g.polls, id, w.now) {
+		if st.Members[id].Status == topology.Removed || w.net.down(g.n, m) || !due(g.polls, id, w.Now) {
 			continue
 		}
 		e, asked := g.polls[id], g.now()
@@ -457,7 +466,7 @@ func (g *reign) poll(st *topology.State) {
 				reply(m.status(q))
 			}
 		}, func(ans any, ok bool) {
-			e.busy, e.next = false, w.now+pace
+			e.busy, e.next = false, w.Now+pace
 			if ok && g.on() {
 				g.c.Learn(g.r.states[g.n.applied], id, asked, ans.(*topology.StatusAnswer))
 			}
@@ -490,12 +499,12 @@ func (g *reign) greet(st *topology.State) {
 		old, known := st.Members[m.id]
 		run := g.c.Runs(m.id)
 		same := known && old.Status != topology.Removed && (run == "" || run == old.Run) && (!m.alive || m.run == old.Run)
-		if same || !m.alive || w.net.down(g.n, m) || !due(g.hellos, m.id, w.now) {
+		if same || !m.alive || w.net.down(g.n, m) || !due(g.hellos, m.id, w.Now) {
 			continue
 		}
 		e := g.hellos[m.id]
 		w.net.call(g.n, m, callTimeout, func(reply func(any)) { reply(hello{m.member(), m.cluster}) }, func(ans any, ok bool) {
-			e.busy, e.next = false, w.now+second
+			e.busy, e.next = false, w.Now+second
 			if ok && g.on() {
 				g.welcome(m, ans.(hello))
 			}

@@ -46,6 +46,6 @@ func (n *node) overwrite(name string, off int, seed uint32, head string, record 
 		}
 	}
 	n.w.count.Rots++
-	n.w.tracef("forged rot at %s: %s offset %d: %q", n.id, name, off, record)
+	n.w.Tracef("forged rot at %s: %s offset %d: %q", n.id, name, off, record)
 	return true
 }

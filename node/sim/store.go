@@ -112,7 +112,37 @@ type machine struct{ n *node }
 func (m machine) Apply(g uint16, effects []byte) error { return m.n.parts[g].apply(effects) }
 
 // Snapshot implements replica.Machine.
-func (m machine) Snapshot(g uint16, emit func([]byte)) {
+func (m machine) Snapshot(g uint16) replica.Snapshot { return &copied{m: m, group: g} }
+
+// copied is a group's content at one moment, an effect at a time.
+type copied struct {
+	m     machine
+	group uint16
+	rest  [][]byte
+}
+
+func (c *copied) Fit() {}
+
+func (c *copied) Size() (n int64) {
+	c.m.content(c.group, func(b []byte) { n += int64(len(b)) })
+	return n
+}
+
+func (c *copied) Take() { c.m.content(c.group, func(b []byte) { c.rest = append(c.rest, b) }) }
+
+func (c *copied) Next(emit func([]byte)) bool {
+	if len(c.rest) == 0 {
+		return false
+	}
+	emit(c.rest[0])
+	c.rest = c.rest[1:]
+	return true
+}
+
+func (c *copied) Close() { c.rest = nil }
+
+// content gives the group's content as effects.
+func (m machine) content(g uint16, emit func([]byte)) {
 	p := m.n.parts[g]
 	if p == nil {
 		return

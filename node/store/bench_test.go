@@ -188,3 +188,21 @@ func resident() int64 {
 	}
 	return 0
 }
+
+// BenchmarkImage copies a shard as large as those of 10 million keys: what a rewrite of the journal holds a group's lock for.
+func BenchmarkImage(b *testing.B) {
+	db := New(Options{Seed: 1})
+	b.Cleanup(db.Close)
+	s := db.Shard(0)
+	for i := range 10 * benchKeys / ring.Groups {
+		k := keyOf(make([]byte, 16), i)
+		s.Set(k, k, 0)
+	}
+	var m Image
+	defer m.Close()
+	for b.Loop() {
+		own, _ := s.ImageSize()
+		m.Fit(own)
+		m.Take(s)
+	}
+}

@@ -35,7 +35,7 @@ func inspect(s *Shard) error {
 	pages := int64(len(s.expiry.pages)) * pageSize
 	for i := range s.index.segs {
 		if s.index.segs[i].base != 0 {
-			pages += pageSize
+			pages += int64(s.index.segs[i].bytes())
 		}
 	}
 	for ref := range refs {
@@ -71,7 +71,10 @@ func inspectIndex(s *Shard) (map[uint32]bool, error) {
 				return nil, fmt.Errorf("segment %d does not fill its range", x.dir[i])
 			}
 		}
-		all, n := g.buckets(), 0
+		all, n := g.buckets()[:g.mask+1], 0
+		if g.depth > 0 && g.mask != segmentBuckets-1 || g.depth == 0 && g.mask > firstMask && g.count <= g.fewest() {
+			return nil, fmt.Errorf("segment %d of depth %d has %d buckets", x.dir[i], g.depth, len(all))
+		}
 		var over [segmentBuckets]int
 		for bi := range all {
 			for k, tag := range all[bi].tags {
@@ -85,7 +88,7 @@ func inspectIndex(s *Shard) (map[uint32]bool, error) {
 					return nil, fmt.Errorf("entry %x is twice or in a wrong place", ref)
 				}
 				refs[ref] = true
-				for home := int(h % segmentBuckets); home != bi; home = (home + 1) % segmentBuckets {
+				for home := int(h) & int(g.mask); home != bi; home = (home + 1) & int(g.mask) {
 					over[home]++
 				}
 			}
@@ -147,7 +150,7 @@ func inspectSlab(a *slab, refs map[uint32]bool, pages int64) error {
 	}
 	var spans, all, blocks [classes]uint32
 	room := map[uint32]bool{}
-	for cl := range classSize {
+	for cl := range classes {
 		if a.classes == nil {
 			break
 		}

@@ -4,9 +4,8 @@ package store
 // below the minute of its last decay (16 bits), else the time of the last access in units of 256 ms, which go round
 // after 49 days.
 const (
-	clockShift   = 8 // 256 ms
-	lfuInit      = 5
-	lfuLogFactor = 10 // Redis' lfu-log-factor; lfu-decay-time is one minute
+	clockShift = 8 // 256 ms
+	lfuInit    = 5
 )
 
 // fresh returns the clock of an entry that was just written.
@@ -26,8 +25,8 @@ func (s *Shard) touch(b block) {
 		}
 		return
 	}
-	count := decayed(clock, s.now)
-	if count < 255 && s.roll() < 1/(float64(max(count, lfuInit)-lfuInit)*lfuLogFactor+1) {
+	count := s.decayed(clock)
+	if count < 255 && s.roll() < 1/(float64(max(count, lfuInit)-lfuInit)*float64(s.db.limits.Load().LFULogFactor)+1) {
 		count++
 	}
 	if now := minuteOf(s.now)<<8 | uint32(count); now != clock {
@@ -37,10 +36,14 @@ func (s *Shard) touch(b block) {
 
 func minuteOf(now int64) uint32 { return uint32(now/60_000) & 0xffff }
 
-// decayed returns the counter less one for each minute since it last decayed.
-func decayed(clock uint32, now int64) int {
-	minutes := int((minuteOf(now) - clock>>8) & 0xffff)
-	return max(int(clock&0xff)-minutes, 0)
+// decayed returns the counter less one for each LFUDecay minutes since it last decayed.
+func (s *Shard) decayed(clock uint32) int {
+	every := s.db.limits.Load().LFUDecay
+	if every == 0 {
+		return int(clock & 0xff)
+	}
+	minutes := int((minuteOf(s.now) - clock>>8) & 0xffff)
+	return max(int(clock&0xff)-minutes/every, 0)
 }
 
 // idleMillis returns the time since the last access, in steps of 256 ms.

@@ -7,18 +7,27 @@ import "encoding/binary"
 // those by the handle included. Arguments are copied in. An empty collection must not stay: whoever takes out the last
 // element deletes the key.
 
-// Limits say up to where OBJECT ENCODING reports the compact encoding of a collection, by the names of Redis' parameters.
-// They decide what is reported and nothing else.
+// Limits are numbers of Redis' under the names of its parameters. The first six say up to where OBJECT ENCODING reports the compact
+// encoding of a collection, and decide nothing else.
 type Limits struct {
 	HashEntries, HashValue int // hash-max-listpack-entries, hash-max-listpack-value (bytes)
 	SetEntries             int // set-max-intset-entries
 	ZSetEntries, ZSetValue int // zset-max-listpack-entries, zset-max-listpack-value (bytes)
 	ListSize               int // list-max-listpack-size: elements, or -1 to -5 for 4 to 64 KiB a node
+
+	// A node of a stream that has so many entries or bytes of Redis' encoding takes no further entry: what approximate trimming
+	// removes at once (stream-node-max-entries, stream-node-max-bytes). 0 is unlimited entries, and maxNodeBytes.
+	StreamEntries, StreamBytes int
+
+	// How much rarer an access counts the more there were, and after how many minutes one is forgotten, 0 for never, under the LFU
+	// policies (lfu-log-factor, lfu-decay-time).
+	LFULogFactor, LFUDecay int
 }
 
 // DefaultLimits are Redis' defaults.
 func DefaultLimits() Limits {
-	return Limits{HashEntries: 512, HashValue: 64, SetEntries: 512, ZSetEntries: 128, ZSetValue: 64, ListSize: -2}
+	return Limits{HashEntries: 512, HashValue: 64, SetEntries: 512, ZSetEntries: 128, ZSetValue: 64, ListSize: -2,
+		StreamEntries: 100, StreamBytes: 4096, LFULogFactor: 10, LFUDecay: 1}
 }
 
 // A collection's value in its entry is a byte that says the form, with the flag large if OBJECT ENCODING has left the

@@ -146,24 +146,24 @@ type hashedUnit struct {
 	off, size int
 }
 
-// partition sorts the units of w by hash and returns them with the place to divide them, the units before it and the
-// first hash behind it.
-func (s *Shard) partition(w []byte, arity int) (sorted []byte, cut, left int, key uint64) {
-	all := s.units[:0]
+// partition sorts the units of the desk's work by hash and returns them with the place to divide them, the units before it
+// and the first hash behind it.
+func (s *Shard) partition(d *desk, arity int) (sorted []byte, cut, left int, key uint64) {
+	w, all := d.work, d.units[:0]
 	for off := 0; off < len(w); {
 		n := unitSize(w[off:], arity)
 		all = append(all, hashedUnit{s.hashElement(w[off:]), off, n})
 		off += n
 	}
 	slices.SortFunc(all, func(a, b hashedUnit) int { return cmp.Compare(a.hash, b.hash) })
-	sorted = s.sorted[:0]
+	sorted = d.sorted[:0]
 	for i, u := range all {
 		if i > 0 && u.hash != all[i-1].hash && cut*2 < len(w) {
 			cut, left, key = len(sorted), i, u.hash
 		}
 		sorted = append(sorted, w[u.off:u.off+u.size]...)
 	}
-	s.units, s.sorted = all, sorted
+	d.units, d.sorted = all, sorted
 	if left == 0 {
 		panic("store: equal hashes fill a leaf") // of 48 bits each: the hash is broken
 	}

@@ -7,6 +7,8 @@ import (
 )
 
 const (
+	firstMask      = 3 // of an index
+	maskBits       = 2 // by which a first segment grows
 	bucketSlots    = 12
 	segmentBuckets = pageSize / 64
 	segmentMax     = segmentBuckets * bucketSlots * 7 / 8 // entries; more split the segment
@@ -25,12 +27,27 @@ type bucket struct {
 
 type buckets [segmentBuckets]bucket
 
-// segment is one page of buckets, for all hashes with one prefix of depth bits.
+// segment is one page of buckets, for all hashes with one prefix of depth bits. The only segment of an index may have
+// fewer, 4 or 16: a page for each of 256 shards would be most of what few keys take.
 type segment struct {
 	base  addr // 0: not in use, then prev links the free ones
 	count uint16
 	depth uint8
+	mask  uint8  // buckets - 1
 	prev  uint32 // index + 1
+}
+
+// most returns the number of entries from which on the segment grows or splits.
+func (g *segment) most() uint16 { return (uint16(g.mask) + 1) * bucketSlots * 7 / 8 }
+
+// fewest returns the number of entries up to which the segment shrinks if it can: half of what it then has room for.
+func (g *segment) fewest() uint16 { return g.most() >> maskBits / 2 }
+
+func (g *segment) bytes() int { return (int(g.mask) + 1) * int(unsafe.Sizeof(bucket{})) }
+
+// bucket returns the bucket where hashes with this home begin, or another one behind it.
+func (g *segment) bucket(home uint) *bucket {
+	return &g.buckets()[home&uint(g.mask)%segmentBuckets]
 }
 
 func (g *segment) buckets() *buckets { return (*buckets)(g.base.ptr()) }
@@ -82,10 +99,11 @@ func (s *Shard) find(key []byte, h uint64) (block, place, bool) {
 	if s.count == 0 {
 		return block{}, place{}, false
 	}
-	all := s.index.segmentOf(h).buckets()
+	g := s.index.segmentOf(h)
+	all, mask := g.buckets(), uint(g.mask)
 	tag := tagOf(h)
-	for n, home := uint(0), uint(h); n < segmentBuckets; n++ {
-		b := &all[(home+n)%segmentBuckets]
+	for n, home := uint(0), uint(h); n <= mask; n++ {
+		b := &all[(home+n)&mask%segmentBuckets]
 		lo, hi := b.match(tag)
 		for ; lo != 0; lo &= lo - 1 {
 			i := bits.TrailingZeros64(lo) / 8
@@ -108,9 +126,9 @@ func (s *Shard) find(key []byte, h uint64) (block, place, bool) {
 
 // findRef returns the place that holds ref, an entry with hash h that exists.
 func (x *index) findRef(ref uint32, h uint64) place {
-	all := x.segmentOf(h).buckets()
+	g := x.segmentOf(h)
 	for n, home := uint(0), uint(h); n < segmentBuckets; n++ {
-		b := &all[(home+n)%segmentBuckets]
+		b := g.bucket(home + n)
 		for i, r := range b.refs {
 			if r == ref && b.tags[i] != 0 {
 				return place{b, i}
@@ -123,9 +141,9 @@ func (x *index) findRef(ref uint32, h uint64) place {
 // findHash returns the place of the entry with hash h, which exists.
 func (s *Shard) findHash(h uint64) place {
 	if s.count > 0 {
-		all := s.index.segmentOf(h).buckets()
+		g := s.index.segmentOf(h)
 		for n, home := uint(0), uint(h); n < segmentBuckets; n++ {
-			b := &all[(home+n)%segmentBuckets]
+			b := g.bucket(home + n)
 			for i, tag := range b.tags {
 				if tag == tagOf(h) && s.hashOf(b.refs[i]) == h {
 					return place{b, i}
@@ -138,9 +156,8 @@ func (s *Shard) findHash(h uint64) place {
 
 // put adds an entry that is known to be new to the segment, which has room.
 func (g *segment) put(h uint64, ref uint32) {
-	all := g.buckets()
 	for home := uint(h); ; home++ {
-		b := &all[home%segmentBuckets]
+		b := g.bucket(home)
 		lo, hi := b.match(0)
 		var i int
 		switch {
@@ -161,14 +178,18 @@ func (g *segment) put(h uint64, ref uint32) {
 // insert adds an entry that is known to be new.
 func (s *Shard) insert(h uint64, ref uint32) {
 	if len(s.index.dir) == 0 {
-		s.index.dir = append(s.index.dir, s.newSegment(0))
+		s.index.dir = append(s.index.dir, s.newSegment(0, firstMask))
 		s.index.deepest = 1
 	}
 	for {
 		g := s.index.segmentOf(h)
-		if g.count < segmentMax {
+		if g.count < g.most() {
 			g.put(h, ref)
 			return
+		}
+		if g.mask < segmentBuckets-1 {
+			s.resizeSegment((g.mask+1)<<maskBits - 1)
+			continue
 		}
 		if g.depth == maxDepth {
 			panic("store: index is full") // 2^24 segments: more than references can name, unless the hash is broken
@@ -180,9 +201,8 @@ func (s *Shard) insert(h uint64, ref uint32) {
 // remove takes the entry with hash h out of its place and joins its segment with its sibling if both became small.
 func (s *Shard) remove(h uint64, at place) {
 	g := s.index.segmentOf(h)
-	all := g.buckets()
 	for home := uint(h); ; home++ {
-		b := &all[home%segmentBuckets]
+		b := g.bucket(home)
 		if b == at.b {
 			break
 		}
@@ -198,9 +218,30 @@ func (s *Shard) remove(h uint64, at place) {
 	for g.count <= mergeMax && g.depth > 0 && s.merge(h) {
 		g = s.index.segmentOf(h)
 	}
+	for g.depth == 0 && g.mask > firstMask && g.count <= g.fewest() {
+		s.resizeSegment(g.mask >> maskBits)
+		g = s.index.segmentOf(h)
+	}
 }
 
-func (s *Shard) newSegment(depth uint8) uint32 {
+// resizeSegment gives the only segment another number of buckets.
+func (s *Shard) resizeSegment(mask uint8) {
+	x := &s.index
+	old := x.dir[0]
+	x.dir[0] = s.newSegment(0, mask)
+	from, to := &x.segs[old], &x.segs[x.dir[0]]
+	for bi := range uint(from.mask) + 1 {
+		b := from.bucket(bi)
+		for i, tag := range b.tags {
+			if tag != 0 {
+				to.put(s.hashOf(b.refs[i]), b.refs[i])
+			}
+		}
+	}
+	s.freeSegment(old)
+}
+
+func (s *Shard) newSegment(depth, mask uint8) uint32 {
 	x := &s.index
 	i := x.idle - 1
 	if x.idle != 0 {
@@ -209,13 +250,16 @@ func (s *Shard) newSegment(depth uint8) uint32 {
 		i = uint32(len(x.segs))
 		x.segs = append(x.segs, segment{})
 	}
-	x.segs[i] = segment{base: s.slab.takePages(1), depth: depth}
-	*x.segs[i].buckets() = buckets{}
+	g := segment{depth: depth, mask: mask}
+	g.base = s.slab.take(g.bytes())
+	clear(g.buckets()[:mask+1])
+	x.segs[i] = g
 	return i
 }
 
 func (s *Shard) freeSegment(i uint32) {
-	s.slab.givePages(s.index.segs[i].base, 1)
+	g := s.index.segs[i]
+	s.slab.give(g.base, g.bytes())
 	s.index.segs[i] = segment{prev: s.index.idle}
 	s.index.idle = i + 1
 }
@@ -229,7 +273,7 @@ func (s *Shard) split(h uint64) {
 	}
 	left := x.dir[h>>(64-x.depth)]
 	depth := x.segs[left].depth + 1
-	right := s.newSegment(depth)
+	right := s.newSegment(depth, segmentBuckets-1)
 	l, r := &x.segs[left], &x.segs[right]
 	old := *l.buckets()
 	*l.buckets() = buckets{}

@@ -98,11 +98,13 @@ func (m *Members) leaveInts() {
 	c, s := &m.c, m.c.s
 	w := intWidth(c.form())
 	ints := c.value()[1:]
-	packed := append(s.work[:0], 0, 0)
+	desk := desks.Get().(*desk)
+	defer desks.Put(desk)
+	packed := append(desk.work[:0], 0, 0)
 	for i := 0; i < len(ints); i += w {
 		packed = appendInt(packed, loadInt(ints[i:], w))
 	}
-	s.work = packed
+	desk.work = packed
 	units := len(ints) / w
 	if setPacking.fits(units, len(packed)) {
 		binary.LittleEndian.PutUint16(packed, uint16(units))

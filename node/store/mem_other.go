@@ -20,3 +20,12 @@ func mapMemory(n int) ([]byte, error) {
 func unmapMemory(b []byte) { held.Delete(unsafe.SliceData(b)) }
 
 func releaseMemory([]byte) {}
+
+func mapAligned(n int) (addr, error) {
+	b := make([]byte, 2*n)
+	a := addr(uintptr(unsafe.Pointer(unsafe.SliceData(b)))+uintptr(n)-1) &^ addr(n-1)
+	held.Store(a, b)
+	return a, nil
+}
+
+func unmapAligned(a addr, _ int) { held.Delete(a) }

@@ -28,6 +28,9 @@ func (o *objects) remove(i uint32) {
 	o.idle = append(o.idle, i)
 }
 
+// cloner is what objects are: clone returns a copy that shares nothing that changes, and for which nothing was charged.
+type cloner interface{ clone() any }
+
 // create stores v under key as a t, in place of whatever is there and without an expiry.
 func (s *Shard) create(key []byte, t Type, v any) {
 	var ref [4]byte
@@ -59,7 +62,7 @@ func (s *Shard) dropObject(value []byte) {
 
 // copyObject makes value, a copy of an entry's, name an object of its own. The clone has charged nothing yet.
 func (s *Shard) copyObject(value []byte) {
-	v := s.objects.list[binary.LittleEndian.Uint32(value)].(interface{ clone() any }).clone()
+	v := s.objects.list[binary.LittleEndian.Uint32(value)].(cloner).clone()
 	s.charge(objectBytes(v))
 	binary.LittleEndian.PutUint32(value, s.objects.add(v))
 }

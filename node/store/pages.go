@@ -37,6 +37,7 @@ type pageHeap struct {
 	filled [(runBins + 63) / 64]uint64 // which bins are not empty
 	empty  int                         // chunks without a page in use
 	inUse  atomic.Int64                // bytes handed out
+	ops    uint64                      // calls of alloc and release
 }
 
 // chunk is one mapping. A free run stores its length at its first and its last page, and its links at its first.
@@ -69,6 +70,7 @@ func (h *pageHeap) alloc(n int) addr {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.ops++
 	bin := h.binWith(n)
 	if bin < 0 {
 		h.addChunk()
@@ -99,6 +101,7 @@ func (h *pageHeap) release(a addr, n int) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.ops++
 	at, _ := slices.BinarySearchFunc(h.order, a, func(c *chunk, a addr) int {
 		switch {
 		case c.base+chunkPages*pageSize <= a:
@@ -141,6 +144,11 @@ func (h *pageHeap) giveBack(c *chunk) {
 	} else if c.dirty < dirtyLimit {
 		return
 	}
+	c.giveBack(dirtyRun)
+}
+
+// giveBack gives the free runs of at least so many pages to the kernel.
+func (c *chunk) giveBack(least int) {
 	c.dirty = 0
 	for p := 0; p < chunkPages; {
 		if !c.freeAt(p) {
@@ -148,11 +156,28 @@ func (h *pageHeap) giveBack(c *chunk) {
 			continue
 		}
 		n := c.runAt(p)
-		if n >= dirtyRun {
+		if n >= least {
 			releaseMemory(c.mem[p*pageSize : (p+n)*pageSize])
 		}
 		p += n
 	}
+}
+
+// tidy gives the free pages of up to budget chunks to the kernel, and reports whether more wait.
+func (h *pageHeap) tidy(budget int) (more bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.order {
+		if c.dirty == 0 {
+			continue
+		}
+		if budget == 0 {
+			return true
+		}
+		budget--
+		c.giveBack(1)
+	}
+	return false
 }
 
 func (h *pageHeap) addChunk() {
@@ -199,9 +224,12 @@ func (h *pageHeap) close() {
 }
 
 // binWith returns the first filled bin whose runs are at least n pages long, -1 if there is none.
-func (h *pageHeap) binWith(n int) int {
-	for w := n / 64; w < len(h.filled); w++ {
-		word := h.filled[w]
+func (h *pageHeap) binWith(n int) int { return nextBit(h.filled[:], n) }
+
+// nextBit returns the place of the first bit from n on that is set, -1 if there is none.
+func nextBit(words []uint64, n int) int {
+	for w := n / 64; w < len(words); w++ {
+		word := words[w]
 		if w == n/64 {
 			word &= ^uint64(0) << (n % 64)
 		}
@@ -261,4 +289,18 @@ func mustMap(pages int) []byte {
 		panic(fmt.Sprintf("store: out of memory: map %d pages: %v", pages, err))
 	}
 	return mem
+}
+
+func mustMapAligned(bytes int) addr {
+	a, err := mapAligned(bytes)
+	if err != nil {
+		panic(fmt.Sprintf("store: out of memory: map %d bytes: %v", bytes, err))
+	}
+	return a
+}
+
+func (h *pageHeap) count() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ops
 }

@@ -119,4 +119,20 @@ func TestAccessClocks(t *testing.T) {
 	if f := r.Freq(); f != before-10 {
 		t.Errorf("frequency %d decays to %d in ten minutes", before, f)
 	}
+	limits := DefaultLimits()
+	for every, want := range map[int]int{0: before, 3: before - 3, 20: before} {
+		limits.LFUDecay = every
+		if db.SetLimits(limits); r.Freq() != want {
+			t.Errorf("one of %d is forgotten every %d minutes: %d are left after ten, want %d", before, every, r.Freq(), want)
+		}
+	}
+	limits.LFULogFactor = 0
+	db.SetLimits(limits)
+	s.SetFreq(r, 20)
+	for range 100 {
+		s.Find(k, now+10*60_000)
+	}
+	if f := r.Freq(); f != 120 {
+		t.Errorf("frequency 20 is %d after 100 hits that all count", f)
+	}
 }

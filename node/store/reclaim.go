@@ -42,12 +42,24 @@ func (g *graveyard) pending() bool { return len(g.trees)+len(g.slabs)+len(g.page
 // more wait. A thousand blocks take about 0.1 ms. Every change of the shard frees a few too; a background tick does the
 // rest. It invalidates nothing.
 func (s *Shard) Reclaim(budget int) (more bool) {
-	if !s.graves.pending() {
-		return false
+	if s.graves.pending() {
+		s.reclaim(budget)
+		s.showGraves()
 	}
-	s.reclaim(budget)
-	s.account()
+	s.account() // also what was too little to tell while the limit was far
 	return s.graves.pending()
+}
+
+// showGraves tells the DB whether the shard has any.
+func (s *Shard) showGraves() {
+	w, bit := &s.db.graves[s.id/64], uint64(1)<<(s.id%64)
+	switch pending := s.graves.pending(); {
+	case pending == (w.Load()&bit != 0):
+	case pending:
+		w.Or(bit)
+	default:
+		w.And(^bit)
+	}
 }
 
 func (s *Shard) reclaim(budget int) {
@@ -73,9 +85,6 @@ func (s *Shard) reclaim(budget int) {
 	}
 	if !g.pending() {
 		*g = graveyard{}
-		if s.count == 0 {
-			s.parts.trim()
-		}
 	}
 }
 
@@ -110,14 +119,17 @@ func (d *deadSlab) releaseSome(budget *int) bool {
 		if sp := &d.spans[d.page]; d.pages[d.page] != 0 && sp.back == 0 {
 			*budget -= pagesCost
 			d.live -= int64(sp.used) * int64(classSize[sp.class()])
-			d.heap.release(d.pages[d.page], spanPages[sp.kind])
+			d.freeSpan(uint32(d.page))
 		}
 	}
 	for ; d.big < len(d.bigs) && *budget > 0; d.big++ {
-		if b := d.bigs[d.big]; b.base != 0 {
-			*budget -= pagesCost
-			d.live -= int64(b.pages) * pageSize
-			d.heap.release(b.base, int(b.pages))
+		if b := d.bigs[d.big]; !b.free() {
+			*budget--
+			if b&bigPages != 0 {
+				*budget -= pagesCost - 1
+			}
+			d.live -= int64(b.size())
+			d.releaseBig(b)
 		}
 	}
 	return d.page == len(d.pages) && d.big == len(d.bigs)
@@ -129,9 +141,13 @@ func (s *Shard) buryAll() {
 	g.trees = nil // their blocks go with their slab
 	pages := 0
 	for i := range s.index.segs {
-		if b := s.index.segs[i].base; b != 0 {
-			g.pages = append(g.pages, b)
+		switch seg := s.index.segs[i]; {
+		case seg.base == 0:
+		case seg.bytes() == pageSize:
+			g.pages = append(g.pages, seg.base)
 			pages++
+		default:
+			s.slab.give(seg.base, seg.bytes())
 		}
 	}
 	g.pages = append(g.pages, s.expiry.pages...)
@@ -142,7 +158,7 @@ func (s *Shard) buryAll() {
 		if len(a.pages)+len(a.bigs) > 0 {
 			g.slabs = append(g.slabs, deadSlab{slab: *a})
 		}
-		*a = slab{heap: a.heap, limit: a.limit}
+		*a = slab{heap: a.heap, grains: a.grains, limit: a.limit}
 	}
 	s.index, s.expiry, s.objects, s.charged, s.count = index{}, expiry{}, objects{}, 0, 0
 }

@@ -29,4 +29,4 @@ func (r Ref) Expired(now int64) bool {
 func (r Ref) IdleSeconds(now int64) int64 { return idleMillis(r.b.clock(), now) / 1000 }
 
 // Freq returns the logarithmic access counter, 0 to 255. It means nothing without an LFU policy.
-func (r Ref) Freq() int { return decayed(r.b.clock(), r.s.now) }
+func (r Ref) Freq() int { return r.s.decayed(r.b.clock()) }

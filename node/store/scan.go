@@ -38,9 +38,8 @@ func (s *Shard) Scan(cursor uint64, count int, fn func(Ref)) (next uint64) {
 
 // scanHome calls fn with the entries of a segment whose home is this bucket and returns their number.
 func (s *Shard) scanHome(g *segment, home uint64, fn func(Ref)) (n int) {
-	all := g.buckets()
-	for i := range uint64(segmentBuckets) {
-		b := &all[(home+i)%segmentBuckets]
+	for i := range uint(g.mask) + 1 {
+		b := g.bucket(uint(home) + i)
 		for j, tag := range b.tags {
 			if tag != 0 && s.hashOf(b.refs[j])%segmentBuckets == home {
 				fn(Ref{s.slab.at(b.refs[j]), s, place{b, j}})
@@ -61,7 +60,7 @@ func (s *Shard) Range(fn func(Ref) bool) {
 		if g.base == 0 {
 			continue
 		}
-		all := g.buckets()
+		all := g.buckets()[:g.mask+1]
 		for bi := range all {
 			for j, tag := range all[bi].tags {
 				if tag != 0 && !fn(Ref{s.slab.at(all[bi].refs[j]), s, place{&all[bi], j}}) {
@@ -83,7 +82,7 @@ func (s *Shard) Random(rng *rand.Rand) (Ref, bool) {
 		if g.base == 0 {
 			continue
 		}
-		b := &g.buckets()[r%segmentBuckets]
+		b := g.bucket(uint(r))
 		if i := r >> 6 % bucketSlots; b.tags[i] != 0 {
 			return Ref{s.slab.at(b.refs[i]), s, place{b, int(i)}}, true
 		}
@@ -147,7 +146,7 @@ func (s *Shard) score(b block, policy Policy, rng *rand.Rand) uint64 {
 	case AllKeysLRU, VolatileLRU:
 		return uint64(idleMillis(b.clock(), s.now))
 	case AllKeysLFU, VolatileLFU:
-		return uint64(255 - decayed(b.clock(), s.now))
+		return uint64(255 - s.decayed(b.clock()))
 	case VolatileTTL:
 		return ^uint64(max(b.expireAt(), 0))
 	}

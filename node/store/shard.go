@@ -8,6 +8,7 @@ type Shard struct {
 	index    index
 	expiry   expiry
 	count    int
+	id       int    // Shard's argument
 	reported int64  // the part of Bytes that db.used knows of
 	changes  uint64 // of the shard's memory; tells handles that they are stale
 	now      int64  // unix ms, as last heard
@@ -19,8 +20,7 @@ type Shard struct {
 	charged int64 // bytes of objects
 
 	// Buffers of one operation, and texts that were handed out.
-	sought, scratch, held, work, sorted, texts []byte
-	units                                      []hashedUnit
+	sought, scratch, held, texts []byte
 }
 
 // Len returns the number of entries, expired ones that were not deleted yet included.
@@ -260,14 +260,7 @@ func (s *Shard) setExpiry(b block, ref uint32, had bool, expireAt int64) {
 // release frees a block that no place refers to any more.
 func (s *Shard) release(ref uint32) {
 	class := s.slab.free(ref)
-	if s.count == 0 {
-		s.slab.trim()
-		if !s.graves.pending() {
-			s.parts.trim()
-		}
-		return
-	}
-	if class >= 0 && s.slab.sparse(class) {
+	if class >= 0 && s.count > 0 && s.slab.sparse(class) {
 		s.compact(class)
 	}
 }
@@ -277,15 +270,18 @@ func (s *Shard) settle() {
 	s.changes++
 	if s.graves.pending() {
 		s.reclaim(reclaimWithChange)
+		s.showGraves()
 	}
 	s.account()
 }
 
-// account reports the memory in use to the DB, by pages, so that shards seldom write to the same word.
+// account reports the memory in use to the DB: by pages, so that shards seldom write to the same word, but exactly where
+// the limit is near. Otherwise a write that finds the DB over its limit would evict, and evict again, with nothing to show
+// for it until a shard has lost a page.
 func (s *Shard) account() {
 	n := s.Bytes()
 	d := n - s.reported
-	if d < pageSize && d > -pageSize && n != 0 {
+	if d == 0 || d < pageSize && d > -pageSize && n != 0 && s.db.used.Load()+d <= s.db.exact.Load() {
 		return
 	}
 	s.db.used.Add(d)

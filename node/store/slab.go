@@ -9,25 +9,26 @@ const (
 	unit      = 8                          // bytes; every block begins at a multiple of it
 	pageUnits = pageSize / unit            // 512
 	maxBlock  = 8192                       // bytes; a larger entry gets pages of its own
+	maxSmall  = 480                        // bytes; a larger block is no part of a span
 	maxSpan   = 8                          // pages
-	keptBlock = 256                        // bytes; empty spans of larger blocks are not kept, which few uses would pay for
 	bigBit    = uint32(1) << 31            // of a reference: the rest is an index into slab.bigs
 	maxPages  = uint32(bigBit) / pageUnits // pages that references can name: 16 GiB of blocks in one shard
 )
 
 const (
-	classes = 64
-	// smallSpan marks, in a span's kind, the short spans that a class begins with.
+	sizes   = 64 // that blocks are rounded to
+	classes = 31 // of them those up to maxSmall, which have spans
+	// smallSpan marks, in a span's kind, the short spans that a class begins with: parts of pages.
 	smallSpan = classes
 	// smallBlocks is how many blocks a class has in short spans before it takes long ones.
-	smallBlocks = 24
+	smallBlocks = 64
 )
 
 // sizeClasses: multiples of 8 bytes up to 128, then eight steps to each doubling, so that rounding wastes 7 bytes or
 // 12.5 % at most.
 var (
-	classSize   [classes]int
-	spanPages   [2 * classes]int // by kind: pages of a span
+	classSize   [sizes]int
+	spanBytes   [2 * classes]int // by kind: of a span, whole pages unless it is a short one
 	spanCount   [2 * classes]int // by kind: blocks of a span
 	classBySize = buildClasses()
 )
@@ -36,8 +37,10 @@ func buildClasses() (by [maxBlock/unit + 1]uint8) {
 	n, step := 0, unit
 	for size := unit; size <= maxBlock; size += step {
 		classSize[n] = size
-		spanPages[n], spanCount[n] = spanFor(size, 2, 32)
-		spanPages[n+smallSpan], spanCount[n+smallSpan] = spanFor(size, 1, 8)
+		if n < classes {
+			spanBytes[n], spanCount[n] = longSpan(size)
+			spanBytes[n+smallSpan], spanCount[n+smallSpan] = shortSpan(size)
+		}
 		n++
 		if size >= 128 && bits.OnesCount(uint(size)) == 1 {
 			step = size / 8
@@ -53,17 +56,26 @@ func buildClasses() (by [maxBlock/unit + 1]uint8) {
 	return by
 }
 
-// spanFor returns the smallest span that holds least blocks of size and leaves at most 1/waste of it unused. A shard with few
-// collections has a few blocks in each of many classes, so that a long span for each would be most of its memory; one with
-// many has long spans, which waste less.
-func spanFor(size, least, waste int) (pages, count int) {
-	for pages = 1; pages <= maxSpan; pages++ {
-		count = pages * pageSize / size
-		if rest := pages*pageSize - count*size; count >= least && rest*waste <= pages*pageSize {
-			return pages, count
+// longSpan returns the smallest span of pages that leaves at most 1/32 of it unused.
+func longSpan(size int) (bytes, count int) {
+	for bytes = pageSize; bytes < maxSpan*pageSize; bytes += pageSize {
+		if bytes%size*32 <= bytes {
+			break
 		}
 	}
-	return maxSpan, maxSpan * pageSize / size
+	return bytes, bytes / size
+}
+
+// shortSpan returns the smallest span of at least four blocks that leaves at most 1/16 of it unused. A shard with few entries
+// has few blocks in each of many classes, so that pages for each would be most of its memory; one with many has long
+// spans, whose own cost is less.
+func shortSpan(size int) (bytes, count int) {
+	for count = 4; ; count++ {
+		bytes = (count*size + grain - 1) / grain * grain
+		if count = bytes / size; (bytes-count*size)*16 <= bytes {
+			return bytes, count
+		}
+	}
 }
 
 func classOf(size int) int { return int(classBySize[(size+unit-1)/unit]) }
@@ -72,14 +84,14 @@ func classOf(size int) int { return int(classBySize[(size+unit-1)/unit]) }
 // bigBit and an index.
 type slab struct {
 	heap    *pageHeap
+	grains  *grainHeap
 	limit   uint32              // local pages at most; blocks beyond it become big ones
 	pages   []addr              // local page -> memory
 	spans   []span              // local page -> the span that begins there, or how far back it begins
 	idle    [maxSpan + 1]uint32 // free local page numbers, by length of the run, linked by span.next; number + 1
 	classes *[classes]class
-	kept    uint32 // the empty span that is not given back, against thrashing, while no other one becomes empty; page + 1
-	bigs    []big
-	idleBig uint32 // free entries of bigs, linked by big.pages; index + 1
+	bigs    []big  // blocks beyond maxSmall
+	idleBig uint32 // free entries of bigs, linked; index + 1
 	live    int64  // bytes of blocks and of pages taken with takePages
 }
 
@@ -105,9 +117,24 @@ type class struct {
 	used  uint32 // blocks handed out
 }
 
-type big struct {
-	base  addr
-	pages uint32
+// big says where a block beyond maxSmall is, in 42 bits, and how large it is: in pages if they are whole, else in grains. The
+// block of a free entry has no size; where it would be is the next free one.
+type big uint64
+
+const (
+	bigBase  = 42 // bits
+	bigPages = big(1) << 63
+)
+
+func (g big) base() addr { return addr(g&(1<<bigBase-1)) * grain }
+func (g big) free() bool { return g>>bigBase == 0 }
+
+func (g big) size() int {
+	n := int(g &^ bigPages >> bigBase)
+	if g&bigPages != 0 {
+		return n * pageSize
+	}
+	return n * grain
 }
 
 // capacityFor returns the bytes of the block that alloc(size) makes.
@@ -120,7 +147,7 @@ func capacityFor(size int) int {
 
 // alloc returns a block of at least size bytes with undefined content. It never moves another block.
 func (a *slab) alloc(size int) (ref uint32, b block) {
-	if size > maxBlock {
+	if size > maxSmall {
 		return a.allocBig(size)
 	}
 	cl := classOf(size)
@@ -154,7 +181,7 @@ func (a *slab) alloc(size int) (ref uint32, b block) {
 // at returns the block that ref names.
 func (a *slab) at(ref uint32) block {
 	if ref&bigBit != 0 {
-		return block{a.bigs[ref&^bigBit].base.ptr()}
+		return block{a.bigs[ref&^bigBit].base().ptr()}
 	}
 	return block{unsafe.Add(a.pages[ref/pageUnits].ptr(), ref%pageUnits*unit)}
 }
@@ -162,7 +189,7 @@ func (a *slab) at(ref uint32) block {
 // capacity returns the bytes of ref's block.
 func (a *slab) capacity(ref uint32) int {
 	if ref&bigBit != 0 {
-		return int(a.bigs[ref&^bigBit].pages) * pageSize
+		return a.bigs[ref&^bigBit].size()
 	}
 	return classSize[a.spans[a.spanOf(ref)].class()]
 }
@@ -181,30 +208,9 @@ func (a *slab) free(ref uint32) int {
 	}
 	a.punch(page, ref)
 	if a.spans[page].used == 0 {
-		if c.spans > 1 || classSize[cl] > keptBlock {
-			a.dropSpan(page)
-		} else {
-			a.keep(page)
-		}
+		a.dropSpan(page)
 	}
 	return cl
-}
-
-// keep leaves the empty span at page where it is and gives back the one that was kept before. One for all classes: a
-// collection that grows leaves an empty span in each class that it passes through.
-func (a *slab) keep(page uint32) {
-	if a.kept != page+1 {
-		a.trim()
-		a.kept = page + 1
-	}
-}
-
-// trim gives back the empty span that is kept.
-func (a *slab) trim() {
-	if a.kept != 0 && a.spans[a.kept-1].used == 0 {
-		a.dropSpan(a.kept - 1)
-	}
-	a.kept = 0
 }
 
 // punch makes the block ref of the span at page a free one.
@@ -229,6 +235,24 @@ func (a *slab) givePages(p addr, n int) {
 	a.heap.release(p, n)
 }
 
+// take returns memory for the shard's own structures: a page, or some grains.
+func (a *slab) take(bytes int) addr {
+	if bytes == pageSize {
+		return a.takePages(1)
+	}
+	a.live += int64(bytes)
+	return a.grains.alloc(bytes)
+}
+
+func (a *slab) give(p addr, bytes int) {
+	if bytes == pageSize {
+		a.givePages(p, 1)
+		return
+	}
+	a.live -= int64(bytes)
+	a.grains.release(p, bytes)
+}
+
 func (a *slab) spanOf(ref uint32) uint32 {
 	page := ref / pageUnits
 	return page - uint32(a.spans[page].back)
@@ -240,7 +264,7 @@ func (a *slab) addSpan(cl int) bool {
 	if a.classes[cl].all < smallBlocks {
 		kind += smallSpan
 	}
-	n := spanPages[kind]
+	n := pagesOf(spanBytes[kind])
 	page := a.idle[n] - 1
 	if a.idle[n] != 0 {
 		a.idle[n] = a.spans[page].next
@@ -253,7 +277,12 @@ func (a *slab) addSpan(cl int) bool {
 			a.pages, a.spans = append(a.pages, 0), append(a.spans, span{})
 		}
 	}
-	base := a.heap.alloc(n)
+	var base addr
+	if kind < smallSpan {
+		base = a.heap.alloc(n)
+	} else {
+		base = a.grains.alloc(spanBytes[kind])
+	}
 	for i := range n {
 		a.pages[page+uint32(i)] = base + addr(i*pageSize)
 		a.spans[page+uint32(i)] = span{kind: uint8(kind), back: uint8(i)}
@@ -273,19 +302,28 @@ func (a *slab) dropSpan(page uint32) {
 
 func (a *slab) releaseSpan(page uint32) {
 	kind, c := a.spans[page].kind, &a.classes[a.spans[page].class()]
-	n := spanPages[kind]
-	if a.kept == page+1 {
-		a.kept = 0
-	}
+	n := pagesOf(spanBytes[kind])
 	c.spans--
 	c.all -= uint32(spanCount[kind])
-	a.heap.release(a.pages[page], n)
+	a.freeSpan(page)
 	for i := range uint32(n) {
 		a.pages[page+i] = 0
 	}
 	a.spans[page].next = a.idle[n]
 	a.idle[n] = page + 1
 }
+
+// freeSpan gives the memory of the span at page back.
+func (a *slab) freeSpan(page uint32) {
+	kind := a.spans[page].kind
+	if kind < smallSpan {
+		a.heap.release(a.pages[page], pagesOf(spanBytes[kind]))
+	} else {
+		a.grains.release(a.pages[page], spanBytes[kind])
+	}
+}
+
+func pagesOf(bytes int) int { return (bytes + pageSize - 1) / pageSize }
 
 func (a *slab) link(c *class, page uint32) {
 	sp := &a.spans[page]
@@ -309,20 +347,38 @@ func (a *slab) unlink(c *class, page uint32) {
 }
 
 func (a *slab) allocBig(size int) (uint32, block) {
-	n := (size + pageSize - 1) / pageSize
 	i := a.idleBig - 1
 	if a.idleBig != 0 {
-		a.idleBig = a.bigs[i].pages
+		a.idleBig = uint32(a.bigs[i])
 	} else {
 		i = uint32(len(a.bigs))
-		a.bigs = append(a.bigs, big{})
+		a.bigs = append(a.bigs, 0)
 	}
-	a.bigs[i] = big{base: a.takePages(n), pages: uint32(n)}
-	return i | bigBit, block{a.bigs[i].base.ptr()}
+	var base addr
+	if size = capacityFor(size); size%pageSize == 0 {
+		n := size / pageSize
+		base = a.takePages(n)
+		a.bigs[i] = big(base/grain) | big(n)<<bigBase | bigPages
+	} else {
+		n := (size + grain - 1) / grain
+		base = a.grains.alloc(n * grain)
+		a.bigs[i] = big(base/grain) | big(n)<<bigBase
+		a.live += int64(n) * grain
+	}
+	return i | bigBit, block{base.ptr()}
 }
 
 func (a *slab) freeBig(i uint32) {
-	a.givePages(a.bigs[i].base, int(a.bigs[i].pages))
-	a.bigs[i] = big{pages: a.idleBig}
+	a.live -= int64(a.bigs[i].size())
+	a.releaseBig(a.bigs[i])
+	a.bigs[i] = big(a.idleBig)
 	a.idleBig = i + 1
+}
+
+func (a *slab) releaseBig(g big) {
+	if g&bigPages != 0 {
+		a.heap.release(g.base(), g.size()/pageSize)
+	} else {
+		a.grains.release(g.base(), g.size())
+	}
 }

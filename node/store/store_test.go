@@ -316,3 +316,38 @@ func TestShardsShareThePageHeapSafely(t *testing.T) {
 		t.Errorf("%d used, %d reserved", db.Used(), db.Reserved())
 	}
 }
+
+// A node evicts by what Used says, so close to the limit it must miss nothing, whichever shard it is that changes.
+func TestUsedIsExactCloseToTheLimit(t *testing.T) {
+	const limit = exactWithin + 8<<20
+	db := newDB(t, Options{MaxMemory: limit, Policy: AllKeysRandom})
+	rng := rand.New(rand.NewPCG(1, 2))
+	key := func() []byte { return fmt.Appendf(nil, "key:%d", rng.IntN(1<<20)) }
+	for !db.OverLimit() {
+		db.Shard(rng.IntN(ring.Groups)).Set(key(), make([]byte, rng.IntN(100)), 0)
+	}
+	for range 10_000 {
+		s, k := db.Shard(rng.IntN(ring.Groups)), key()
+		if s.Set(k, make([]byte, rng.IntN(100)), 0); rng.IntN(2) == 0 {
+			s.Delete(k)
+		}
+		if used, exact := db.Used(), exactUsed(db); used != exact {
+			t.Fatalf("%d bytes are used, %d are known of", exact, used)
+		}
+	}
+	// A limit that comes down to what is used is known exactly once the shards were told of it.
+	db = newDB(t, Options{})
+	for range 20_000 {
+		db.Shard(rng.IntN(ring.Groups)).Set(key(), make([]byte, 20), 0)
+	}
+	if db.Used() == exactUsed(db) {
+		t.Fatal("far from the limit, every write is reported: the processors share a word for nothing")
+	}
+	db.SetMaxMemory(db.Used())
+	for g := range ring.Groups {
+		db.Shard(g).Reclaim(1)
+	}
+	if used, exact := db.Used(), exactUsed(db); used != exact {
+		t.Fatalf("%d bytes are used, %d are known of", exact, used)
+	}
+}

@@ -103,7 +103,7 @@ func (t *Entries) Add(id StreamID, words [][]byte) {
 	}
 	before := o.nodes.bytes()
 	tail := o.nodes.last()
-	if tail == nil || tail.v.full(size) {
+	if tail == nil || tail.v.full(size, o.shard.db.limits.Load()) {
 		if tail != nil {
 			before += int64(cap(tail.v.buf))
 			tail.v.seal()
@@ -242,17 +242,17 @@ func (t *Entries) Each(from, to StreamID, fn func(e *StreamEntry) bool) {
 // EachBack is Each from the end: it begins with to, or what comes before it, and goes back until from.
 func (t *Entries) EachBack(from, to StreamID, fn func(e *StreamEntry) bool) {
 	var e StreamEntry
+	var usual [100]int // on the stack; a larger stream-node-max-entries takes the heap
 	for p := t.o.nodeOf(to); t.o.nodes.at(p) != nil; p = t.o.nodes.prev(p) {
 		n := t.o.nodes.at(p)
-		var left [nodeEntries]int // bytes of the node from each entry on
-		count := 0
+		left := usual[:0] // bytes of the node from each entry on
 		w := n.v.walk(n.id)
-		for more := true; more && len(w.rest) > 0; count++ {
-			left[count] = len(w.rest)
+		for more := true; more && len(w.rest) > 0; {
+			left = append(left, len(w.rest))
 			more = w.next(&e)
 		}
-		for i := count - 1; i >= 0; i-- {
-			w.rest = n.v.buf[len(n.v.buf)-left[i]:]
+		for _, rest := range slices.Backward(left) {
+			w.rest = n.v.buf[len(n.v.buf)-rest:]
 			w.next(&e)
 			if e.ID.Compare(from) < 0 {
 				return

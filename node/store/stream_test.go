@@ -109,7 +109,7 @@ func TestStreamBehavesLikeAList(t *testing.T) {
 			"trim about": func(t *rapid.T) {
 				n := rapid.IntRange(0, len(m.ids)).Draw(t, "stay")
 				got := st.Trim(StreamTrim{MaxLen: int64(n), Approx: true})
-				if left := len(m.ids) - got; left < n || left >= n+nodeEntries && n < len(m.ids) {
+				if left := len(m.ids) - got; left < n || left >= n+DefaultLimits().StreamEntries && n < len(m.ids) {
 					t.Fatalf("trimmed %d of %d to about %d", got, len(m.ids), n)
 				}
 				m.ids = m.ids[got:]

@@ -5,11 +5,8 @@ import (
 	"strconv"
 )
 
-// Redis' stream-node-max-entries and stream-node-max-bytes: a node that has that much takes no further entry.
-const (
-	nodeEntries = 100
-	nodeBytes   = 4096
-)
+// maxNodeBytes is the largest stream-node-max-bytes, as in Redis.
+const maxNodeBytes = 1 << 30
 
 // streamNode holds consecutive entries of a stream in one piece of memory. Its place in the stream is the ID of its first entry,
 // whose field names are kept once for all entries that have the same. The bytes are:
@@ -32,8 +29,12 @@ const (
 )
 
 // full says whether Redis would begin a new node for an entry whose words have so many bytes.
-func (n *streamNode) full(bytes int) bool {
-	return n.packed+int64(bytes) >= nodeBytes || n.live+n.dead >= nodeEntries
+func (n *streamNode) full(bytes int, l *Limits) bool {
+	most := l.StreamBytes
+	if most == 0 || most > maxNodeBytes {
+		most = maxNodeBytes
+	}
+	return n.packed+int64(bytes) >= int64(most) || l.StreamEntries > 0 && int(n.live+n.dead) >= l.StreamEntries
 }
 
 // begin makes n the node of a first entry with these words.

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 	"unsafe"
 )
 
@@ -239,15 +240,17 @@ func (t tree) redirect(p *path, level int, ref uint32) {
 
 // divide is splice for a leaf that becomes too large: its units go to it and to a new leaf behind it.
 func (t tree) divide(p *path, count, off, del int, ins []byte) {
+	desk := desks.Get().(*desk)
+	defer desks.Put(desk)
 	_, data := t.s.leaf(p.leaf)
-	w := append(t.s.work[:0], data[:off]...)
+	w := append(desk.work[:0], data[:off]...)
 	w = append(w, ins...)
 	w = append(w, data[off+del:]...)
-	t.s.work = w
+	desk.work = w
 	var cut, left int
 	var key uint64
 	if t.l.hashed {
-		w, cut, left, key = t.s.partition(w, t.l.arity)
+		w, cut, left, key = t.s.partition(desk, t.l.arity)
 	} else {
 		cut, left = t.cut(p, w, off, off+del == len(data), len(ins), count)
 		if t.l == orderLayout {
@@ -261,6 +264,14 @@ func (t tree) divide(p *path, count, off, del int, ins []byte) {
 	copy(b.bytes(leafHeader, len(w)-cut), w[cut:])
 	t.sprout(p, p.n, branch{key, uint32(count - left), ref})
 }
+
+// desk is room to divide a leaf at. Leaves of a kilobyte in all of 256 shards would make it a megabyte if each had its own.
+type desk struct {
+	work, sorted []byte
+	units        []hashedUnit
+}
+
+var desks = sync.Pool{New: func() any { return new(desk) }}
 
 // cut returns where to divide the units w of a leaf that an insertion at off made too large, and how many come before. At
 // the ends of the tree the leaf stays full, since queues and logs grow there.

@@ -55,8 +55,8 @@ type Member struct {
 	Leaving string `json:"leaving,omitempty"`
 }
 
-// leaving reports whether the member's present process is about to stop.
-func (m Member) leaving() bool { return m.Leaving != "" && m.Leaving == m.Run }
+// Leaves reports whether the member's present process is about to stop.
+func (m Member) Leaves() bool { return m.Leaving != "" && m.Leaving == m.Run }
 
 // Group is one group's committed configuration.
 type Group struct {

@@ -93,7 +93,7 @@ type StatusAnswer struct {
 	Groups []GroupStatus `json:"groups,omitempty"`
 }
 
-// Sum sets Digest, and leaves Groups out if the caller has seen them.
+// Sum sets Digest, of all but lags, which nobody decides by and which change all the time, and leaves Groups out if the caller has seen them.
 func (a *StatusAnswer) Sum(seen uint64) {
 	h := fnv.New64a()
 	var b []byte
@@ -105,7 +105,6 @@ func (a *StatusAnswer) Sum(seen uint64) {
 		b = append(b, byte(boolInt(g.Serving)), byte(boolInt(g.JointReady)))
 		for _, p := range g.Peers {
 			b = append(append(b, p.ID...), 0, byte(boolInt(p.CaughtUp)))
-			b = binary.LittleEndian.AppendUint64(b, p.Lag)
 		}
 		_, _ = h.Write(b) // never fails
 	}

@@ -1,8 +1,11 @@
 package topology
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,6 +29,7 @@ const maxAppend = 8
 type consensus struct {
 	raft      *raft.Raft
 	store     *raftboltdb.BoltStore
+	log       *logCache
 	transport *transport
 	notify    chan bool // leadership gained or lost; the controller drains it
 	fresh     bool      // there was no Raft state when it was opened
@@ -41,7 +45,7 @@ func openConsensus(o *Options, f *fsm, addressOf func(id string) (string, bool))
 		// No pipelining: in raft v1.8.0 a follower that refuses one message, as with a full disk, can leave the leader's
 		// sender to it waiting for ever (pipelineDecode has returned, netPipeline.AppendEntries waits for room).
 		MaxRPCsInFlight: 1,
-	}))
+	}), o.Logger)
 	var err error
 	file := filepath.Join(o.DataDir, "raft.db")
 	c.store, err = raftboltdb.New(raftboltdb.Options{Path: file, BoltOptions: &bbolt.Options{Timeout: time.Second}})
@@ -70,6 +74,7 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 		return fmt.Errorf("read raft state: %w", err)
 	}
 	c.fresh = !has
+	c.transport.blank.Store(!has)
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(o.NodeID)
 	conf.HeartbeatTimeout, conf.ElectionTimeout = o.Timing.Heartbeat, o.Timing.Heartbeat
@@ -83,7 +88,8 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	if o.wrapLog != nil {
 		store = o.wrapLog(store)
 	}
-	if c.raft, err = raft.NewRaft(conf, f, &logCache{LogStore: store}, c.store, snapshots, c.transport); err != nil {
+	c.log = &logCache{LogStore: store}
+	if c.raft, err = raft.NewRaft(conf, f, c.log, c.store, snapshots, c.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	c.last = c.raft.LastIndex()
@@ -118,6 +124,7 @@ func (c *consensus) lastCommand(index uint64) (uint64, error) {
 
 // found makes this node the single voter of a new Raft group.
 func (c *consensus) found(id, addr string) error {
+	c.transport.blank.Store(false)
 	err := c.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(id), Address: raft.ServerAddress(addr)}}}).Error()
 	if err != nil {
 		return fmt.Errorf("found cluster: %w", err)
@@ -153,21 +160,57 @@ func (c *consensus) close() error {
 	return err
 }
 
-// transport is Raft's network transport with one addition: timeoutNow puts a request of our own among the received.
+// transport is Raft's network transport with two additions. timeoutNow puts a request of our own among the received.
+//
+// And a blank node, which began with an empty log and has neither founded the cluster nor been taken in by its leader, refuses
+// everything. It may be a voter that lost its disk: its vote, or what it would acknowledge, could make a leader of a server that
+// lacks what it once had and forgot. The leader takes it out of Raft's configuration first (forget), which needs a majority of the
+// others, and then in (methodJoin).
 type transport struct {
 	*raft.NetworkTransport
-	in   chan raft.RPC
-	stop chan struct{}
-	done chan struct{}
+	log     *slog.Logger
+	blank   atomic.Bool
+	refused atomic.Uint64 // requests, by a blank node
+	in      chan raft.RPC
+	stop    chan struct{}
+	done    chan struct{}
 }
 
-func newTransport(inner *raft.NetworkTransport) *transport {
-	t := &transport{NetworkTransport: inner, in: make(chan raft.RPC), stop: make(chan struct{}), done: make(chan struct{})}
+// errBlank answers a server that asks a blank node.
+var errBlank = errors.New("this node has an empty log, and the leader has not taken it in yet")
+
+// refuse answers a request to a blank node.
+func (t *transport) refuse(rpc raft.RPC) {
+	if t.refused.Add(1) == 1 {
+		t.log.Warn("the cluster counts on this node, whose topology log is empty: it has no vote until a leader takes it in again; " +
+			"where a majority has lost its disks nobody can lead, and hypercache recover is the way")
+	}
+	rpc.Respond(nil, errBlank) // the bytes of a snapshot behind its request are no requests, and end the connection
+}
+
+// SetHeartbeatHandler implements raft.Transport: heartbeats do not pass through Consumer.
+func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		if t.blank.Load() {
+			t.refuse(rpc)
+			return
+		}
+		handle(rpc)
+	})
+}
+
+func newTransport(inner *raft.NetworkTransport, log *slog.Logger) *transport {
+	t := &transport{NetworkTransport: inner, log: log, in: make(chan raft.RPC), stop: make(chan struct{}), done: make(chan struct{})}
+	t.blank.Store(true) // until the log has been looked at
 	go func() {
 		defer close(t.done)
 		for {
 			select {
 			case rpc := <-inner.Consumer():
+				if t.blank.Load() {
+					t.refuse(rpc)
+					continue
+				}
 				select {
 				case t.in <- rpc:
 				case <-t.stop:

@@ -29,6 +29,7 @@ type Controller struct {
 	wantKey   string    // what it should be computed for
 	wantSince time.Time // since when
 	mark      epochMark // renewed each second
+	moved     time.Time // when something was last moved
 	settled   uint64    // the epoch of the mark before: everybody should have it
 }
 
@@ -40,12 +41,17 @@ func newController(o *Options) *Controller {
 	}
 }
 
-// plan decides what to do next.
+// plan decides what to do next. Moves are taken on a tick at most: many with one commit, since every node looks through all
+// groups for each.
 func (c *Controller) plan(st *State, servers map[string]server, now time.Time) actions {
-	return plan(st, &view{
+	a := plan(st, &view{
 		self: c.self, now: now, expect: c.expect, timing: c.timing, down: c.down, since: c.since, status: c.status,
-		settled: c.settled, groups: &c.groups, target: c.target, servers: servers,
+		hold: now.Sub(c.moved) < c.timing.Tick, settled: c.settled, groups: &c.groups, target: c.target, servers: servers,
 	})
+	if len(a.changes) > 0 || slices.ContainsFunc(a.elect, func(e election) bool { return e.reason == moves || e.reason == balance }) {
+		c.moved = now
+	}
+	return a
 }
 
 // welcomed is how a node that said hello is kept as a member.
@@ -73,7 +79,7 @@ func drained(st *State, id string) (change []Member, last bool) {
 // leaving is the change that notes that a member's process is about to stop.
 func leaving(st *State, id string) []Member {
 	m := st.Members[id]
-	if m.leaving() {
+	if m.Leaves() {
 		return nil
 	}
 	m.Leaving = m.Run

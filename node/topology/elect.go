@@ -160,11 +160,9 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 		err  error
 	}
 	results := make(chan result, len(calls))
-	live := 0
+	owes := map[string]bool{}
 	for node, c := range calls {
-		if !r.t.down(node) {
-			live++
-		}
+		owes[node] = true
 		r.t.goRun(func() {
 			res := result{node: node}
 			var b []byte
@@ -174,13 +172,22 @@ func (r *reign) callAll(calls map[string]*FenceCall, ballots []*ballot, grace bo
 			results <- res
 		})
 	}
-	var enough <-chan time.Time
-	for live > 0 {
-		select {
-		case res := <-results:
-			if !r.t.down(res.node) {
-				live--
+	awaited := func() bool {
+		for node := range owes {
+			if !r.t.down(node) {
+				return true
 			}
+		}
+		return false
+	}
+	look := time.NewTicker(r.t.o.Timing.Tick) // one may go down before it has answered
+	defer look.Stop()
+	var enough <-chan time.Time
+	for awaited() {
+		select {
+		case <-look.C:
+		case res := <-results:
+			delete(owes, res.node)
 			if res.err != nil {
 				r.log.Warn("fence not answered", "peer", res.node, "error", res.err)
 				continue
@@ -225,7 +232,7 @@ func (r *reign) close(ballots []*ballot) {
 
 // closings chooses from the answers. It tells in how many groups records may be lost by that.
 func closings(members map[string]Member, ballots []*ballot) (changes []groupChange, losses int) {
-	avoid := func(id string) bool { m := members[id]; return m.leaving() || m.Status != Up }
+	avoid := func(id string) bool { m := members[id]; return m.Leaves() || m.Status != Up }
 	for _, b := range ballots {
 		v := choose(&b.conf, b.answers, chooser{old: b.old, prefer: b.prefer, avoid: avoid})
 		set := b.conf

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"hypercache/node/underway"
 )
 
 const (
@@ -19,8 +21,9 @@ const (
 // message, also when nothing happens: without the cache, on disk.
 type logCache struct {
 	raft.LogStore
-	mu   sync.RWMutex
-	ring [snapshotEvery]*raft.Log
+	storing underway.Operation
+	mu      sync.RWMutex
+	ring    [snapshotEvery]*raft.Log
 }
 
 // GetLog implements raft.LogStore.
@@ -40,7 +43,9 @@ func (c *logCache) StoreLog(log *raft.Log) error { return c.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (c *logCache) StoreLogs(logs []*raft.Log) error {
+	c.storing.Begin()
 	err := c.LogStore.StoreLogs(logs)
+	c.storing.End()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range logs {

@@ -9,7 +9,8 @@ import (
 
 type helloAnswer struct {
 	Member  Member `json:"member"`
-	Cluster string `json:"cluster"` // "": it belongs to none
+	Cluster string `json:"cluster"`         // "": it belongs to none
+	Blank   bool   `json:"blank,omitempty"` // it takes no part in Raft until it is told to join; see transport
 }
 
 type joinCall struct {
@@ -47,7 +48,7 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 	}
 	switch method {
 	case methodHello:
-		return Encode(helloAnswer{Member: t.self(), Cluster: t.cluster()}), nil
+		return Encode(helloAnswer{Member: t.self(), Cluster: t.cluster(), Blank: t.raft.transport.blank.Load()}), nil
 	case methodGrant:
 		return Encode(t.handleGrant(from)), nil
 	case methodJoin:
@@ -59,6 +60,7 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 			t.log.Warn("refused to join a cluster", "cluster", c.Cluster, "leader", from, "error", err)
 			return nil, err
 		}
+		t.raft.transport.blank.Store(false)
 		return Encode(struct{}{}), nil
 	case methodDrain, methodHandover, methodRemove:
 		var c nodeCall
@@ -135,11 +137,9 @@ func (r *reign) hello(id string) bool {
 		return false
 	case known && old.Status == Removed && old.Run == ans.Member.Run:
 		return true // drained, not restarted: it is on its way out
-	case ans.Cluster == "":
-		if known && old.Status != Removed && old.Run != ans.Member.Run && id != r.t.o.NodeID {
-			if !r.forget(id) {
-				return false
-			}
+	case ans.Cluster == "" || ans.Blank:
+		if known && old.Run != ans.Member.Run && id != r.t.o.NodeID && !r.forget(id) {
+			return false
 		}
 		if err := r.call(id, methodJoin, joinCall{st.ClusterID}, &struct{}{}); err != nil {
 			r.warnOnce(id, "node does not join", "error", err)
@@ -266,7 +266,7 @@ func (t *Topology) owes(st *State, g *Group, id string) bool {
 		return false
 	}
 	for _, o := range replicasOf(g) {
-		if m := st.Members[o]; o != id && !t.down(o) && !m.leaving() && m.Status == Up {
+		if m := st.Members[o]; o != id && !t.down(o) && !m.Leaves() && m.Status == Up {
 			return majority(g.Replicas, func(r string) bool { return !t.down(r) })
 		}
 	}

@@ -16,6 +16,7 @@ type view struct {
 	down    map[string]bool
 	since   map[string]time.Time // node: when down last changed
 	status  map[string]nodeStatus
+	hold    bool   // nothing moves now: it is too soon after the last step
 	settled uint64 // the state's epoch of a second ago: who does not have it yet is behind
 	groups  *[ring.Groups]groupView
 	target  []ring.Placement  // nil: membership is not settled yet
@@ -75,6 +76,12 @@ type actions struct {
 	server   *serverChange // Raft's configuration changes one server at a time
 	transfer bool          // give up the leadership: the rest of the plan needs another leader
 }
+
+// Why primaries change that could stay.
+const (
+	moves   = "replica moves"
+	balance = "balance"
+)
 
 // maxReturns bounds the primaries moved for balance at a time: each of them stops for milliseconds.
 const maxReturns = 32
@@ -177,7 +184,7 @@ func (p *groupPlanner) step(i uint16) {
 	}
 	gs, fresh := p.fresh(i)
 	m := p.st.Members[g.Primary]
-	if m.leaving() || m.Status == Draining {
+	if m.Leaves() || m.Status == Draining {
 		var seen *GroupStatus
 		if fresh {
 			seen = &gs
@@ -186,6 +193,9 @@ func (p *groupPlanner) step(i uint16) {
 			p.elect(i, election{handover: true, prefer: heir, reason: "leaving"})
 			return
 		}
+	}
+	if p.v.hold {
+		return
 	}
 	if next, ok := p.move(i, g, gs, fresh); ok {
 		p.a.changes = append(p.a.changes, groupChange{Group: i, Expect: g.Epoch, Set: next})
@@ -265,7 +275,7 @@ func (p *groupPlanner) heir(g *Group, gs *GroupStatus) (heir string) {
 	}
 	for _, id := range from {
 		m := p.st.Members[id]
-		if id == g.Primary || p.v.down[id] || m.leaving() || m.Status != Up || gs != nil && !caughtUp(*gs, id) {
+		if id == g.Primary || p.v.down[id] || m.Leaves() || m.Status != Up || gs != nil && !caughtUp(*gs, id) {
 			continue
 		}
 		if !p.behind(id) {
@@ -349,7 +359,7 @@ func (p *groupPlanner) finish(i uint16, g *Group, gs GroupStatus, fresh bool) (G
 	if fresh && gs.JointReady {
 		if !slices.Contains(g.Next, g.Primary) {
 			if heir := p.heir(g, &gs); heir != "" {
-				p.elect(i, election{handover: true, prefer: heir, reason: "replica moves"})
+				p.elect(i, election{handover: true, prefer: heir, reason: moves})
 			}
 			return Group{}, false
 		}
@@ -400,11 +410,11 @@ func (p *groupPlanner) begin(i uint16, g *Group, target []string, gs GroupStatus
 func (p *groupPlanner) giveBack(i uint16, g *Group, gs GroupStatus, fresh bool) {
 	to := g.Replicas[0]
 	m := p.st.Members[to]
-	if to == g.Primary || p.returns <= 0 || !fresh || !caughtUp(gs, to) || p.v.down[to] || p.behind(to) || m.leaving() || m.Status != Up ||
+	if to == g.Primary || p.returns <= 0 || !fresh || !caughtUp(gs, to) || p.v.down[to] || p.behind(to) || m.Leaves() || m.Status != Up ||
 		p.v.now.Sub(p.v.since[to]) < p.v.timing.PrimaryReturn {
 		return
 	}
-	if p.elect(i, election{handover: true, prefer: to, reason: "balance"}) {
+	if p.elect(i, election{handover: true, prefer: to, reason: balance}) {
 		p.returns--
 	}
 }

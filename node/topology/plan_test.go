@@ -158,6 +158,11 @@ func TestPlan(t *testing.T) {
 			ns.epoch = 11
 			v.status["c"] = ns
 		}, []string{"elect leaving handover=true prefer=c"}},
+		{"move: not so soon after the last step", func(st *State, v *view) {
+			addMember(st, v, "d")
+			target(v, "a", "b", "d")
+			v.hold = true
+		}, nil},
 		{"move: begin with a learner", func(st *State, v *view) { addMember(st, v, "d"); target(v, "a", "b", "d") },
 			[]string{"set term=3 primary=a replicas=[a b c] next=[] learner=d"}},
 		{"move: the new one is down", func(st *State, v *view) {
@@ -205,7 +210,7 @@ func TestPlan(t *testing.T) {
 			m.Status = Draining
 			st.Members["c"] = m
 			only(st, v, Group{Primary: "c", Replicas: []string{"c", "a", "b"}})
-		}, []string{"elect leaving handover=true prefer=a", "server op=3 c"}},
+		}, []string{"elect leaving handover=true prefer=a"}},
 		{"drain: holds nothing any more", func(st *State, v *view) {
 			addMember(st, v, "d")
 			m := st.Members["d"]
@@ -296,6 +301,39 @@ func TestNewMembersVoteAtOnceWhileNoVoterCanBeSpared(t *testing.T) {
 		}
 		if fragile := c.voters < 3 && c.members >= 3; Fragile(st, v.voters()) != fragile {
 			t.Errorf("%d of %d members vote: fragile is %v", c.voters, c.members, !fragile)
+		}
+	}
+}
+
+// TestALeavingVoterVotesUntilAnotherCan: members beyond the three voters are new, or down, or not there.
+func TestALeavingVoterVotesUntilAnotherCan(t *testing.T) {
+	for name, c := range map[string]struct {
+		members int
+		down    string
+		want    serverChange
+	}{
+		"another is there": {4, "", serverChange{addVoter, "n03", "n03"}},
+		"another is down":  {4, "n03", serverChange{}},
+		"nobody else":      {3, "", serverChange{}},
+		"it is down":       {3, "n02", serverChange{demote, "n02", ""}},
+	} {
+		st, v := scene()
+		st.Members, v.servers = map[string]Member{}, map[string]server{}
+		for i := range c.members {
+			id := fmt.Sprintf("n%02d", i)
+			addMember(st, v, id)
+			v.servers[id], v.since[id] = server{voter: i < 3, addr: id}, v.now
+		}
+		v.self, v.down = "n00", map[string]bool{c.down: true}
+		m := st.Members["n02"]
+		m.Status = Draining
+		st.Members["n02"] = m
+		var a actions
+		if a.planVoters(st, v); a.server == nil {
+			a.server = &serverChange{}
+		}
+		if *a.server != c.want {
+			t.Errorf("%s: %+v, want %+v", name, *a.server, c.want)
 		}
 	}
 }

@@ -209,6 +209,7 @@ func foundScale(t *testing.T, n int) *scaleCluster {
 		node := c.start(i, n)
 		c.ids = append(c.ids, node.id)
 		members = append(members, node.top.self())
+		node.top.raft.transport.blank.Store(false) // it is in Raft's configuration from the beginning
 	}
 	for i := range voters {
 		if err := c.node(scaleID(i)).top.raft.raft.BootstrapCluster(conf).Error(); err != nil {

@@ -48,9 +48,15 @@ func (a *actions) planVoters(st *State, v *view) {
 	if len(want) == 0 {
 		return
 	}
+	present := 0
+	for id := range v.servers {
+		present += boolInt(st.Members[id].Status != Removed)
+	}
+	// A voter that is leaving votes on until another can: while it gives up its groups, the loss of one must not stop the topology.
+	needed := present >= safeVoters && v.voters() <= safeVoters
 	var extra []string
 	for _, id := range sortedIDs(v.servers) {
-		if v.servers[id].voter && !slices.Contains(want, id) {
+		if v.servers[id].voter && !slices.Contains(want, id) && (v.down[id] || !needed) {
 			extra = append(extra, id)
 		}
 	}
@@ -72,12 +78,16 @@ func (a *actions) planVoters(st *State, v *view) {
 }
 
 // wantedVoters chooses the voters: the largest odd number of members up to maxVoters, spread over zones, those who vote
-// already first. A new member has to be up for a while, unless the voters there are cannot spare one yet; a voter has to be
+// already first. A new member has to be up for a while, unless the voters that stay cannot spare one yet; a voter has to be
 // down for long to lose its place.
 func wantedVoters(st *State, v *view) []string {
 	var candidates []string
 	members := 0
-	urgent := st.Groups[0].Term == 0 || Fragile(st, v.voters())
+	staying := 0 // voters that are not about to leave
+	for id, s := range v.servers {
+		staying += boolInt(s.voter && st.Members[id].Status == Up)
+	}
+	urgent := st.Groups[0].Term == 0 || Fragile(st, staying)
 	for _, id := range sortedIDs(st.Members) {
 		s, in := v.servers[id]
 		if !in || st.Members[id].Status != Up {

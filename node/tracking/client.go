@@ -63,7 +63,7 @@ func (c *Client) tell(key []byte) {
 	case w.Proto == 3:
 		w.Push(2)
 		w.BulkString("invalidate")
-	case target != c.own && target.Subscribed():
+	case c.mode.Load().Redirect != 0 && target.Subscribed():
 		w.Array(3)
 		w.BulkString("message")
 		w.BulkString(InvalidateChannel)

@@ -93,7 +93,7 @@ func TestAStopLeavesTimeForTheHandover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, need := time.Duration(seconds)*time.Second, config.Default().Cluster.HandoverTimeout+30*time.Second; got < need {
+	if got, need := time.Duration(seconds)*time.Second, config.Default().Cluster.HandoverTimeout+config.Default().Cluster.Linger+30*time.Second; got < need {
 		t.Errorf("killed after %v, want at least %v", got, need)
 	}
 }

@@ -76,19 +76,23 @@ func datasets(million int) []dataset {
 				return request(b, "SET", word("key:", i), value(i), "PXAT", forever)
 			}})
 	}
-	k := million / 1000
+	many := func(name string, per, payload int, command string, element func(i int) []string) dataset {
+		return collection(name, million/per, per, payload, command, element)
+	}
 	return append(all,
-		collection("hashes of 5 fields", 100*k, 5, 24, "HSET", field),
-		collection("hashes of 50 fields", 20*k, 50, 24, "HSET", field),
+		many("hashes of 5 fields", 5, 24, "HSET", field),
+		many("hashes of 50 fields", 50, 24, "HSET", field),
+		many("hashes of 500 fields", 500, 24, "HSET", field),
 		one("one hash", million, 24, "HSET", func(i int) []string { return []string{"f:" + strconv.Itoa(i), value(i)} }),
-		collection("lists of 5", 100*k, 5, 16, "RPUSH", member),
-		collection("lists of 500", 2*k, 500, 16, "RPUSH", member),
+		many("lists of 5", 5, 16, "RPUSH", member),
+		many("lists of 500", 500, 16, "RPUSH", member),
 		one("one list", million, 16, "RPUSH", member),
-		collection("sets of 5", 100*k, 5, 16, "SADD", member),
-		collection("sets of 50 integers", 20*k, 50, 8, "SADD", number),
+		many("sets of 5", 5, 16, "SADD", member),
+		many("sets of 500", 500, 16, "SADD", member),
+		many("sets of 50 integers", 50, 8, "SADD", number),
 		one("one set", million, 16, "SADD", member),
-		collection("sorted sets of 5", 100*k, 5, 24, "ZADD", scored),
-		collection("sorted sets of 100", 10*k, 100, 24, "ZADD", scored),
+		many("sorted sets of 5", 5, 24, "ZADD", scored),
+		many("sorted sets of 100", 100, 24, "ZADD", scored),
 		one("one sorted set", million, 24, "ZADD", scored),
 	)
 }
@@ -97,7 +101,8 @@ func datasets(million int) []dataset {
 func benchMemory(ctx context.Context, o options, f *farm) error {
 	fmt.Printf("\n## Resident memory: bytes per element beyond the user's own bytes\n\n")
 	fmt.Println("The growth of VmRSS from the empty server to the loaded one, less keys and values (for collections: fields, members")
-	fmt.Println("and 8 bytes a score; the keys of small collections count as overhead), over the elements.")
+	fmt.Println("and 8 bytes a score; the keys of small collections count as overhead), over the elements. Both are left alone for 4 s")
+	fmt.Println("before each look.")
 	fmt.Println()
 	fmt.Print("| data | redis | HyperCache | ratio of the whole |\n|---|---|---|---|\n")
 	for _, d := range datasets(o.million) {
@@ -129,6 +134,10 @@ func benchMemory(ctx context.Context, o options, f *farm) error {
 }
 
 func grown(ctx context.Context, g group, d dataset) (int64, error) {
+	const rest = 4 * time.Second // what only starting and loading took goes back
+	if err := pause(ctx, rest); err != nil {
+		return 0, err
+	}
 	before, err := g.resident()
 	if err != nil {
 		return 0, err
@@ -136,7 +145,7 @@ func grown(ctx context.Context, g group, d dataset) (int64, error) {
 	if err := store(ctx, g, d); err != nil {
 		return 0, err
 	}
-	if err := pause(ctx, 2*time.Second); err != nil { // what only the loading took goes back
+	if err := pause(ctx, rest); err != nil {
 		return 0, err
 	}
 	after, err := g.resident()

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"hypercache/node/ring"
 )
 
 const (
@@ -44,6 +48,7 @@ type probes struct {
 	mu     sync.Mutex
 	took   map[int32][]time.Duration
 	failed map[int32]int
+	each   io.Writer // unless nil, a line for every SET
 }
 
 // latencies measures how long SETs take while nodes leave, join and are replaced.
@@ -91,9 +96,12 @@ func (l *lab) latencies(ctx context.Context, o options) error {
 	if err := l.awaitStill(ctx); err != nil {
 		return err
 	}
-	p := l.probe(ctx)
+	each, err := samples(o.samples)
+	if err != nil {
+		return err
+	}
+	p := l.probe(ctx, each)
 	var took []time.Duration
-	var err error
 	for i := 0; i < len(phases) && err == nil; i++ {
 		p.phase.Store(int32(i))
 		began := time.Now()
@@ -109,7 +117,30 @@ func (l *lab) latencies(ctx context.Context, o options) error {
 	if err == nil {
 		p.report(phases, took)
 	}
+	if each != nil {
+		err = errors.Join(err, each.Flush(), each.file.Close())
+	}
 	return err
+}
+
+// sampleFile is written through a buffer, so that the disk is not in a client's way.
+type sampleFile struct {
+	*bufio.Writer
+	file *os.File
+}
+
+// samples opens the file that gets a line for every SET, if there is to be one.
+func samples(name string) (*sampleFile, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &sampleFile{bufio.NewWriterSize(f, 1<<20), f}
+	fmt.Fprintln(s, "due,ms,group,node,phase,outcome")
+	return s, nil
 }
 
 func (p *probes) report(phases []phase, took []time.Duration) {
@@ -130,9 +161,12 @@ func (p *probes) report(phases []phase, took []time.Duration) {
 	}
 }
 
-func (l *lab) probe(ctx context.Context) *probes {
+func (l *lab) probe(ctx context.Context, each *sampleFile) *probes {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &probes{lab: l, cancel: cancel, took: map[int32][]time.Duration{}, failed: map[int32]int{}}
+	if each != nil {
+		p.each = each
+	}
 	for i := range probeClients {
 		p.wg.Go(func() { p.run(ctx, i) })
 	}
@@ -161,9 +195,13 @@ func (p *probes) run(ctx context.Context, client int) {
 			on = h
 		}
 		phase := p.phase.Load()
-		_, out, _ := k.do(ctx, on, "SET", fmt.Sprintf("moved:%d", (n*probeClients+client)*7919%movedKeys), value)
+		key := fmt.Sprintf("moved:%d", (n*probeClients+client)*7919%movedKeys)
+		_, out, _ := k.do(ctx, on, "SET", key, value)
 		took := time.Since(due)
 		p.mu.Lock()
+		if p.each != nil {
+			fmt.Fprintf(p.each, "%s,%.3f,%d,%s,%d,%d\n", due.Format("15:04:05.000000"), took.Seconds()*1000, ring.GroupOf(ring.Slot([]byte(key))), on.id, phase, out)
+		}
 		if out == acked {
 			p.took[phase] = append(p.took[phase], took)
 		} else {

@@ -23,6 +23,7 @@ import (
 
 type options struct {
 	program, acks, fsync, only string
+	samples                    string
 	minutes                    float64
 	nodes, workers             int
 	seed                       uint64
@@ -41,6 +42,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "of all choices; 0: by chance")
 	flag.BoolVar(&o.keep, "keep", false, "keep the nodes' logs though nothing failed")
 	flag.BoolVar(&o.latencies, "latencies", false, "measure latencies while nodes leave, join and are replaced, and nothing else")
+	flag.StringVar(&o.samples, "samples", "", "with -latencies, a `file` for when every SET was due, how long it took, its group and its node")
 	flag.BoolVar(&o.trace, "trace", false, "tell of every write that was not acknowledged, or took a second")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -95,6 +95,7 @@ func (p *program) restoreFile(ctx context.Context, file string, r *redisFlags, d
 	if err != nil {
 		return report, err
 	}
+	defer src.Close()
 	now := time.Now().UnixMilli()
 	done := p.progress(func() string { return "checked " + share(src.Progress()) })
 	sum, err := src.Check(ctx, now)

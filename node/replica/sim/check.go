@@ -38,7 +38,7 @@ func (c *checker) appended(n *node, e entry, ordered bool) {
 	var prev uint64
 	if e.seq > 1 {
 		if uint64(len(n.log)) != e.seq-1 {
-			c.w.fail(logMismatch, "%s puts %d.%d after %d records", n.name, e.term, e.seq, len(n.log))
+			c.w.Fail(logMismatch, "%s puts %d.%d after %d records", n.name, e.term, e.seq, len(n.log))
 			return
 		}
 		prev = n.log[e.seq-2].term
@@ -49,9 +49,9 @@ func (c *checker) appended(n *node, e entry, ordered bool) {
 	case !ok && ordered:
 		c.records[at] = known{e.id, prev}
 	case ordered:
-		c.w.fail(logMismatch, "%s orders %d.%d a second time", n.name, e.term, e.seq)
+		c.w.Fail(logMismatch, "%s orders %d.%d a second time", n.name, e.term, e.seq)
 	case !ok || k != known{e.id, prev}:
-		c.w.fail(logMismatch, "%s takes %d.%d id %d after term %d, it was id %d after term %d", n.name, e.term, e.seq,
+		c.w.Fail(logMismatch, "%s takes %d.%d id %d after term %d, it was id %d after term %d", n.name, e.term, e.seq,
 			e.id, prev, k.id, k.prev)
 	}
 }
@@ -63,12 +63,12 @@ func (c *checker) committed(n *node, seq uint64) {
 	}
 	from := c.commits[n.name]
 	if seq <= from {
-		c.w.fail(commitBack, "%s tells %d after %d", n.name, seq, from)
+		c.w.Fail(commitBack, "%s tells %d after %d", n.name, seq, from)
 		return
 	}
 	c.commits[n.name] = seq
 	if uint64(len(n.log)) < seq {
-		c.w.fail(committedGap, "%s commits %d and holds %d", n.name, seq, len(n.log))
+		c.w.Fail(committedGap, "%s commits %d and holds %d", n.name, seq, len(n.log))
 		return
 	}
 	for s := from; s < seq; s++ {
@@ -79,7 +79,7 @@ func (c *checker) committed(n *node, seq uint64) {
 				c.place[e.id] = s
 			}
 		case c.log[s] != e:
-			c.w.fail(committedGap, "%s has %+v committed, elsewhere it was %+v", n.name, e, c.log[s])
+			c.w.Fail(committedGap, "%s has %+v committed, elsewhere it was %+v", n.name, e, c.log[s])
 			return
 		}
 	}
@@ -92,7 +92,7 @@ func (c *checker) serving(n *node, term uint64) {
 	}
 	who := fmt.Sprint(n.name, n.life)
 	if other, ok := c.served[term]; ok && other != who {
-		c.w.fail(twoPrimaries, "%s and %s serve term %d", other, who, term)
+		c.w.Fail(twoPrimaries, "%s and %s serve term %d", other, who, term)
 		return
 	}
 	c.served[term] = who
@@ -102,7 +102,7 @@ func (c *checker) serving(n *node, term uint64) {
 			break
 		}
 		if s >= len(n.log) || n.log[s] != e {
-			c.w.fail(committedGap, "%s serves term %d without the committed %+v", n.name, term, e)
+			c.w.Fail(committedGap, "%s serves term %d without the committed %+v", n.name, term, e)
 			return
 		}
 	}
@@ -114,7 +114,7 @@ func (c *checker) acked(op *operation) {
 		return
 	}
 	if _, ok := c.place[op.id]; !ok {
-		c.w.fail(committedGap, "append %d is acknowledged and not committed", op.id)
+		c.w.Fail(committedGap, "append %d is acknowledged and not committed", op.id)
 	}
 }
 
@@ -125,7 +125,7 @@ func (c *checker) stepped(n *node) {
 	}
 	h := n.core.Head()
 	if h.Seq != uint64(len(n.log)) || h.Seq > 0 && n.log[h.Seq-1].term != h.Term {
-		c.w.fail(logMismatch, "%s: core's head is %v, the log has %d records", n.name, h, len(n.log))
+		c.w.Fail(logMismatch, "%s: core's head is %v, the log has %d records", n.name, h, len(n.log))
 	}
 }
 

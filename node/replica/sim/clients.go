@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"hypercache/node/replica"
+	"hypercache/node/replica/sim/virtual"
 )
 
 // keys is how many lists the clients append to.
@@ -18,7 +19,7 @@ type operation struct {
 	done    bool
 	final   bool
 
-	acked, seen int // of the key's history when it was invoked: acknowledged appends, longest list read
+	mark virtual.Mark // of the key's history when it was invoked
 
 	seq       uint64 // write: its position; read: what must be committed before the reply
 	round     uint64
@@ -27,18 +28,11 @@ type operation struct {
 	value     []uint32 // what it returned
 }
 
-// history is what clients know of one key.
-type history struct {
-	acked   []uint32       // ids in the order of their acknowledgement
-	longest []uint32       // longest list that a read returned
-	place   map[uint32]int // id to its index in longest
-}
-
 // clients invoke operations, remember what they were answered, and compare.
 type clients struct {
 	w       *world
 	nextID  uint32
-	history [keys]history
+	history [keys]virtual.History
 	pending []*operation // of settle
 	reading float64
 	pace    int64
@@ -46,13 +40,10 @@ type clients struct {
 
 func (c *clients) build(w *world) {
 	c.w = w
-	c.reading = 0.2 + 0.5*w.rng.Float64()
-	c.pace = w.between(4*millisecond, 30*millisecond)
-	for k := range c.history {
-		c.history[k].place = map[uint32]int{}
-	}
-	for range 2 + w.rng.IntN(4) {
-		w.after(w.between(0, second/4), c.next)
+	c.reading = 0.2 + 0.5*w.RNG.Float64()
+	c.pace = w.Between(4*millisecond, 30*millisecond)
+	for range 2 + w.RNG.IntN(4) {
+		w.After(w.Between(0, second/4), c.next)
 	}
 }
 
@@ -62,18 +53,17 @@ func (c *clients) next() {
 	if w.faults.stopped {
 		return
 	}
-	to := w.nodes[w.rng.IntN(len(w.nodes))]
-	if p := w.node(w.top.reg.Primary); p != nil && w.chance(0.7) {
+	to := w.nodes[w.RNG.IntN(len(w.nodes))]
+	if p := w.node(w.top.reg.Primary); p != nil && w.Chance(0.7) {
 		to = p
 	}
-	op := c.invoke(!w.chance(c.reading), uint8(w.rng.IntN(keys)))
+	op := c.invoke(!w.Chance(c.reading), uint8(w.RNG.IntN(keys)))
 	c.send(op, to)
-	w.after(w.between(c.pace/2, 2*c.pace), c.next)
+	w.After(w.Between(c.pace/2, 2*c.pace), c.next)
 }
 
 func (c *clients) invoke(write bool, key uint8) *operation {
-	h := &c.history[key]
-	op := &operation{write: write, key: key, invoked: c.w.now, acked: len(h.acked), seen: len(h.longest)}
+	op := &operation{write: write, key: key, invoked: c.w.Now, mark: c.history[key].Mark()}
 	if write {
 		c.nextID++
 		op.id = c.nextID
@@ -86,9 +76,9 @@ func (c *clients) invoke(write bool, key uint8) *operation {
 
 func (c *clients) send(op *operation, to *node) {
 	w := c.w
-	w.after(w.between(20, w.net.maxDelay), func() {
-		if to.alive && to.pausedUntil > w.now {
-			w.after(to.pausedUntil-w.now, func() { to.execute(op) })
+	w.After(w.Between(20, w.net.maxDelay), func() {
+		if to.alive && to.pausedUntil > w.Now {
+			w.After(to.pausedUntil-w.Now, func() { to.execute(op) })
 			return
 		}
 		to.execute(op)
@@ -104,33 +94,14 @@ func (c *clients) ack(op *operation) {
 	c.w.count.Acked++
 	c.w.check.acked(op)
 	c.w.stale.acked(op)
-	c.history[op.key].acked = append(c.history[op.key].acked, op.id)
+	c.history[op.key].Acked = append(c.history[op.key].Acked, op.id)
 }
 
-// answer checks a list that a read returned: it continues or is the beginning of every other list read, is not shorter
-// than one returned before the read began, and has every append acknowledged before that.
+// answer checks a list that a read returned.
 func (c *clients) answer(op *operation) {
 	op.done = true
-	w, h := c.w, &c.history[op.key]
-	n := min(len(op.value), len(h.longest))
-	if !slices.Equal(op.value[:n], h.longest[:n]) {
-		w.fail(dirtyRead, "key %d: a read returned %v, another %v", op.key, op.value, h.longest)
-		return
-	}
-	if len(op.value) < op.seen {
-		w.fail(staleRead, "key %d: read of %d values began after one of %d had ended", op.key, len(op.value), op.seen)
-		return
-	}
-	for i := len(h.longest); i < len(op.value); i++ {
-		h.longest = append(h.longest, op.value[i])
-		h.place[op.value[i]] = i
-	}
-	for _, id := range h.acked[:op.acked] {
-		if at, ok := h.place[id]; !ok {
-			w.fail(lostWrite, "key %d: append %d was acknowledged, a later read lacks it", op.key, id)
-		} else if at >= len(op.value) {
-			w.fail(staleRead, "key %d: append %d was acknowledged before the read began", op.key, id)
-		}
+	if kind, what := c.history[op.key].Saw(op.value, op.mark); kind != "" {
+		c.w.Fail(kind, "key %d: %s", op.key, what)
 	}
 }
 
@@ -147,7 +118,7 @@ func (c *clients) repeat(write bool, key uint8) {
 	c.pending = append(c.pending, op)
 	var try func()
 	try = func() {
-		if op.done && (op.value != nil || write && slices.Contains(c.history[key].acked, op.id)) || c.w.failed != "" {
+		if op.done && (op.value != nil || write && slices.Contains(c.history[key].Acked, op.id)) || c.w.Failed != "" {
 			return
 		}
 		if p := c.w.node(c.w.top.reg.Primary); p != nil && (op.done || op.seq == 0 && op.round == 0) {
@@ -158,7 +129,7 @@ func (c *clients) repeat(write bool, key uint8) {
 			op.done, op.seq, op.round, op.confirmed = false, 0, 0, false
 			p.execute(op)
 		}
-		c.w.after(20*millisecond, try)
+		c.w.After(20*millisecond, try)
 	}
 	try()
 }
@@ -166,7 +137,7 @@ func (c *clients) repeat(write bool, key uint8) {
 // missing counts the final operations that did not succeed.
 func (c *clients) missing() (n int) {
 	for _, op := range c.pending {
-		if op.write && !slices.Contains(c.history[op.key].acked, op.id) || !op.write && op.value == nil {
+		if op.write && !slices.Contains(c.history[op.key].Acked, op.id) || !op.write && op.value == nil {
 			n++
 		}
 	}
@@ -176,10 +147,8 @@ func (c *clients) missing() (n int) {
 // verifyAll looks for every acknowledged append in the last lists read.
 func (c *clients) verifyAll() {
 	for k := range c.history {
-		for _, id := range c.history[k].acked {
-			if _, ok := c.history[k].place[id]; !ok {
-				c.w.fail(lostWrite, "key %d: append %d was acknowledged and is not there at the end", k, id)
-			}
+		if id, lost := c.history[k].Lost(); lost {
+			c.w.Fail(virtual.LostWrite, "key %d: append %d was acknowledged and is not there at the end", k, id)
 		}
 	}
 }

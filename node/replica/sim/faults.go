@@ -20,8 +20,8 @@ type faults struct {
 
 func (f *faults) build(w *world) {
 	f.w = w
-	f.until = w.now + w.between(2*second, 6*second)
-	f.pause = w.between(15*millisecond, 500*millisecond)
+	f.until = w.Now + w.Between(2*second, 6*second)
+	f.pause = w.Between(15*millisecond, 500*millisecond)
 	all := []func(*faults){
 		(*faults).crash, (*faults).crash, (*faults).powerLoss, (*faults).partition, (*faults).isolatePrimary,
 		(*faults).oneWay, (*faults).pauseNode, (*faults).slowDisk, (*faults).clockJump, (*faults).trim,
@@ -32,29 +32,29 @@ func (f *faults) build(w *world) {
 		(*faults).changeUnderFire, (*faults).changeUnderFire, (*faults).jointHole, (*faults).jointHole,
 	}
 	// Each run has its own mix: some faults do their harm only when others are rare.
-	density := []float64{0.1, 0.3, 0.8}[w.rng.IntN(3)]
+	density := []float64{0.1, 0.3, 0.8}[w.RNG.IntN(3)]
 	for _, k := range all {
-		if w.chance(density) {
+		if w.Chance(density) {
 			f.kinds = append(f.kinds, k)
 		}
 	}
 	f.kinds = append(f.kinds, (*faults).healLinks)
-	w.after(w.between(0, second), f.next)
+	w.After(w.Between(0, second), f.next)
 }
 
 func (f *faults) next() {
 	if f.stopped {
 		return
 	}
-	f.kinds[f.w.rng.IntN(len(f.kinds))](f)
-	f.w.after(f.w.between(f.pause/4, 2*f.pause), f.next)
+	f.kinds[f.w.RNG.IntN(len(f.kinds))](f)
+	f.w.After(f.w.Between(f.pause/4, 2*f.pause), f.next)
 }
 
-func (f *faults) any() *node { return f.w.nodes[f.w.rng.IntN(len(f.w.nodes))] }
+func (f *faults) any() *node { return f.w.nodes[f.w.RNG.IntN(len(f.w.nodes))] }
 
 // victim is often the primary.
 func (f *faults) victim() *node {
-	if p := f.w.node(f.w.top.reg.Primary); p != nil && f.w.chance(0.5) {
+	if p := f.w.node(f.w.top.reg.Primary); p != nil && f.w.Chance(0.5) {
 		return p
 	}
 	return f.any()
@@ -69,19 +69,19 @@ func (f *faults) crash() {
 }
 
 func (f *faults) restartLater(n *node) {
-	d := f.w.between(20*millisecond, 1500*millisecond)
-	switch f.w.rng.IntN(10) {
+	d := f.w.Between(20*millisecond, 1500*millisecond)
+	switch f.w.RNG.IntN(10) {
 	case 0:
 		d = 5 * second
 	case 1, 2, 3:
-		d = f.w.between(millisecond, 20*millisecond)
+		d = f.w.Between(millisecond, 20*millisecond)
 	}
 	f.restartAfter(n, d)
 }
 
 func (f *faults) restartAfter(n *node, d int64) {
 	life := n.life
-	f.w.after(d, func() {
+	f.w.After(d, func() {
 		if !n.alive && n.life == life {
 			n.start()
 		}
@@ -92,16 +92,16 @@ func (f *faults) restartAfter(n *node, d int64) {
 // Their disks may have been slow before.
 func (f *faults) crashMany() {
 	slow := int64(0)
-	if f.w.chance(0.6) {
-		slow = f.w.between(5*millisecond, 200*millisecond)
+	if f.w.Chance(0.6) {
+		slow = f.w.Between(5*millisecond, 200*millisecond)
 	}
 	for _, n := range f.w.nodes {
 		n.slow = slow
 	}
-	f.w.after(slow+f.w.between(0, slow+1), func() {
+	f.w.After(slow+f.w.Between(0, slow+1), func() {
 		for _, n := range f.w.nodes {
 			n.slow = 0
-			if n.alive && f.w.chance(0.8) && !f.stopped {
+			if n.alive && f.w.Chance(0.8) && !f.stopped {
 				f.w.count.Crashes++
 				n.crash(false)
 				f.restartLater(n)
@@ -114,7 +114,7 @@ func (f *faults) crashMany() {
 // restarts that follower around its promise.
 func (f *faults) crashFenced() {
 	p, n := f.w.node(f.w.top.reg.Primary), f.any()
-	if p == nil || n == p || f.w.top.downTill > f.w.now {
+	if p == nil || n == p || f.w.top.downTill > f.w.Now {
 		return
 	}
 	f.w.count.Partitions++
@@ -126,12 +126,12 @@ func (f *faults) crashFenced() {
 	}
 	f.w.net.ctlCut[p.index] = true
 	f.spurious()
-	f.w.after(f.w.between(0, 200*millisecond), func() {
+	f.w.After(f.w.Between(0, 200*millisecond), func() {
 		if n.alive && !f.stopped {
 			f.w.count.Crashes++
 			n.crash(false)
 			f.w.net.ctlCut[n.index] = true
-			f.restartAfter(n, f.w.between(0, 20*millisecond))
+			f.restartAfter(n, f.w.Between(0, 20*millisecond))
 		}
 	})
 	f.healLater()
@@ -151,33 +151,33 @@ func (f *faults) isolate(n *node) {
 
 // churn opens terms in quick succession, each with another node cut off: logs that differ at their ends take turns.
 func (f *faults) churn() {
-	if f.w.chance(0.5) {
+	if f.w.Chance(0.5) {
 		f.slowDisk()
 	}
 	var at int64
-	for range 3 + f.w.rng.IntN(6) {
-		f.w.after(at, func() {
+	for range 3 + f.w.RNG.IntN(6) {
+		f.w.After(at, func() {
 			if !f.stopped {
 				f.isolate(f.victim())
 				f.spurious()
 			}
 		})
-		at += f.w.between(10*millisecond, 150*millisecond)
+		at += f.w.Between(10*millisecond, 150*millisecond)
 	}
-	f.w.after(at, f.healLinks)
+	f.w.After(at, f.healLinks)
 }
 
 // leapfrog makes two logs that end differently take turns, with a third that is slow to store either: one primary
 // orders records alone, the next one too, the first one comes back and fails again (figure 8 of the Raft paper).
 func (f *faults) leapfrog() {
 	a := f.w.node(f.w.top.reg.Primary)
-	if a == nil || f.w.top.downTill > f.w.now {
+	if a == nil || f.w.top.downTill > f.w.Now {
 		return
 	}
 	var at int64
 	then := func(lo, hi int64, fn func()) {
-		at += f.w.between(lo, hi)
-		f.w.after(at, func() {
+		at += f.w.Between(lo, hi)
+		f.w.After(at, func() {
 			if !f.stopped {
 				fn()
 			}
@@ -189,18 +189,18 @@ func (f *faults) leapfrog() {
 		f.ambush = false
 		for _, n := range f.w.nodes {
 			if n != a {
-				n.slow = f.w.between(20*millisecond, 300*millisecond)
+				n.slow = f.w.Between(20*millisecond, 300*millisecond)
 			}
 		}
 		f.spurious()
 	})
-	restart := f.w.chance(0.5)
+	restart := f.w.Chance(0.5)
 	then(20*millisecond, 250*millisecond, func() {
 		for _, n := range f.w.nodes {
 			if restart && n.alive && n.slow > 0 { // those that store late lose what they only had in memory
 				f.w.count.Crashes++
 				n.crash(false)
-				f.restartAfter(n, f.w.between(0, 20*millisecond))
+				f.restartAfter(n, f.w.Between(0, 20*millisecond))
 			}
 		}
 		f.isolate(a)
@@ -224,7 +224,7 @@ func (f *faults) jointHole() {
 	f.hole = n
 	f.healLinks()
 	f.leaveWith(p, n, f.w.top.reg.Learner)
-	f.w.after(second, func() { f.hole = nil })
+	f.w.After(second, func() { f.hole = nil })
 }
 
 // leaveWith cuts p off from all but n and one more.
@@ -253,7 +253,7 @@ func (f *faults) changed() {
 	} else {
 		f.leaveWith(p, n, "")
 	}
-	f.w.after(f.w.between(50*millisecond, 400*millisecond), func() {
+	f.w.After(f.w.Between(50*millisecond, 400*millisecond), func() {
 		if !f.stopped {
 			f.isolate(n)
 			f.healLater()
@@ -267,7 +267,7 @@ func (f *faults) elected(n *node) {
 		f.ambush = false
 		f.isolate(n)
 		f.w.net.ctlCut[n.index] = false
-		f.w.after(20*millisecond+2*f.w.net.maxDelay, func() { f.w.net.ctlCut[n.index] = !f.stopped })
+		f.w.After(20*millisecond+2*f.w.net.maxDelay, func() { f.w.net.ctlCut[n.index] = !f.stopped })
 	}
 }
 
@@ -284,15 +284,15 @@ func (f *faults) shortLog() {
 			f.w.net.cut[p.index][j] = true
 		}
 	}
-	f.w.after(f.w.between(20*millisecond, 300*millisecond), func() {
+	f.w.After(f.w.Between(20*millisecond, 300*millisecond), func() {
 		if f.stopped || !n.alive || !n.always && !f.spare(n) {
 			f.healLinks()
 			return
 		}
 		f.w.count.PowerLosses++
 		n.crash(true)
-		f.restartAfter(n, f.w.between(0, 20*millisecond))
-		f.w.after(f.w.between(0, 100*millisecond), func() {
+		f.restartAfter(n, f.w.Between(0, 20*millisecond))
+		f.w.After(f.w.Between(0, 100*millisecond), func() {
 			if !f.stopped {
 				f.isolate(p)
 				f.spurious()
@@ -306,19 +306,19 @@ func (f *faults) shortLog() {
 func (f *faults) changeUnderFire() {
 	f.change()
 	var at int64
-	for range 1 + f.w.rng.IntN(5) {
-		at += f.w.between(5*millisecond, 150*millisecond)
-		f.w.after(at, func() {
+	for range 1 + f.w.RNG.IntN(5) {
+		at += f.w.Between(5*millisecond, 150*millisecond)
+		f.w.After(at, func() {
 			if f.stopped {
 				return
 			}
 			f.isolate(f.victim())
-			if f.w.chance(0.4) {
+			if f.w.Chance(0.4) {
 				f.spurious()
 			}
 		})
 	}
-	f.w.after(at+f.w.between(0, 200*millisecond), f.healLinks)
+	f.w.After(at+f.w.Between(0, 200*millisecond), f.healLinks)
 }
 
 // recoverAlone takes the power of one node and, once it is back, the primary's process.
@@ -329,9 +329,9 @@ func (f *faults) recoverAlone() {
 	}
 	f.w.count.PowerLosses++
 	n.crash(true)
-	d := f.w.between(0, 30*millisecond)
+	d := f.w.Between(0, 30*millisecond)
 	f.restartAfter(n, d)
-	f.w.after(d+f.w.between(0, 100*millisecond), func() {
+	f.w.After(d+f.w.Between(0, 100*millisecond), func() {
 		if p := f.w.node(f.w.top.reg.Primary); p != nil && p.alive && !f.stopped {
 			f.w.count.Crashes++
 			p.crash(false)
@@ -380,12 +380,12 @@ func (f *faults) wipe(n *node) {
 
 func (f *faults) partition() {
 	f.w.count.Partitions++
-	side := f.w.rng.Uint64()
+	side := f.w.RNG.Uint64()
 	for i := range f.w.nodes {
 		for j := range f.w.nodes {
 			f.w.net.cut[i][j] = i != j && side>>i&1 != side>>j&1
 		}
-		f.w.net.ctlCut[i] = f.w.chance(0.5) && side>>i&1 == 1
+		f.w.net.ctlCut[i] = f.w.Chance(0.5) && side>>i&1 == 1
 	}
 	f.healLater()
 }
@@ -397,11 +397,11 @@ func (f *faults) isolatePrimary() {
 	}
 	f.w.count.Partitions++
 	for j := range f.w.nodes {
-		if j != p.index && f.w.chance(0.8) {
+		if j != p.index && f.w.Chance(0.8) {
 			f.w.net.cut[p.index][j], f.w.net.cut[j][p.index] = true, true
 		}
 	}
-	f.w.net.ctlCut[p.index] = f.w.chance(0.7)
+	f.w.net.ctlCut[p.index] = f.w.Chance(0.7)
 	f.healLater()
 }
 
@@ -412,7 +412,7 @@ func (f *faults) oneWay() {
 }
 
 func (f *faults) healLater() {
-	f.w.after(f.w.between(50*millisecond, 2*second), f.healLinks)
+	f.w.After(f.w.Between(50*millisecond, 2*second), f.healLinks)
 }
 
 func (f *faults) healLinks() {
@@ -424,28 +424,28 @@ func (f *faults) healLinks() {
 
 func (f *faults) isolateController() {
 	for i := range f.w.net.ctlCut {
-		f.w.net.ctlCut[i] = f.w.chance(0.4)
+		f.w.net.ctlCut[i] = f.w.Chance(0.4)
 	}
 	f.healLater()
 }
 
 func (f *faults) pauseNode() {
 	f.w.count.Pauses++
-	f.victim().pausedUntil = f.w.now + f.w.between(50*millisecond, 2*second)
+	f.victim().pausedUntil = f.w.Now + f.w.Between(50*millisecond, 2*second)
 }
 
 func (f *faults) slowDisk() {
 	f.w.count.SlowDisks++
 	n := f.any()
-	n.slow = f.w.between(5*millisecond, 300*millisecond)
-	f.w.after(f.w.between(100*millisecond, 3*second), func() { n.slow = 0 })
+	n.slow = f.w.Between(5*millisecond, 300*millisecond)
+	f.w.After(f.w.Between(100*millisecond, 3*second), func() { n.slow = 0 })
 }
 
 // clockJump: the core has no clock; a jump shows as a burst of ticks, as a clock that was set forward would cause.
 func (f *faults) clockJump() {
 	f.w.count.ClockJumps++
 	n := f.victim()
-	for range f.w.rng.IntN(30) {
+	for range f.w.RNG.IntN(30) {
 		n.step(&replica.Event{Kind: replica.Tick})
 	}
 }
@@ -453,7 +453,7 @@ func (f *faults) clockJump() {
 func (f *faults) trim() {
 	f.w.count.Trims++
 	if n := f.victim(); n.alive && len(n.log) > 0 {
-		n.setFloor(uint64(len(n.log)) + 1 - uint64(f.w.rng.IntN(min(len(n.log), 30))))
+		n.setFloor(uint64(len(n.log)) + 1 - uint64(f.w.RNG.IntN(min(len(n.log), 30))))
 	}
 }
 
@@ -465,14 +465,14 @@ func (f *faults) breakSession() {
 }
 
 func (f *faults) spurious() {
-	if f.w.top.reg.Primary != "" && f.w.top.downTill <= f.w.now {
+	if f.w.top.reg.Primary != "" && f.w.top.downTill <= f.w.Now {
 		f.w.count.SpuriousElections++
 		f.w.top.open("suspicion", "")
 	}
 }
 
 func (f *faults) handover() {
-	if f.w.top.reg.Primary != "" && f.w.top.downTill <= f.w.now {
+	if f.w.top.reg.Primary != "" && f.w.top.downTill <= f.w.Now {
 		f.w.count.Handovers++
 		f.w.top.open("handover", f.any().name)
 	}
@@ -480,17 +480,17 @@ func (f *faults) handover() {
 
 func (f *faults) controller() {
 	f.w.count.ControllerCrashes++
-	f.w.top.crash(f.w.between(0, second))
+	f.w.top.crash(f.w.Between(0, second))
 }
 
 func (f *faults) change() {
 	t := &f.w.top
 	switch r := t.reg.Replicas; {
-	case f.w.chance(0.2):
-		t.shrink(r[f.w.rng.IntN(len(r))])
-	case len(r) < 5 && f.w.chance(0.3):
+	case f.w.Chance(0.2):
+		t.shrink(r[f.w.RNG.IntN(len(r))])
+	case len(r) < 5 && f.w.Chance(0.3):
 		t.change("")
 	default:
-		t.change(r[f.w.rng.IntN(len(r))])
+		t.change(r[f.w.RNG.IntN(len(r))])
 	}
 }

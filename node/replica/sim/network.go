@@ -47,18 +47,18 @@ type session struct {
 
 func (n *network) build(w *world) {
 	n.w = w
-	n.ordered = w.chance(0.6)
-	n.maxDelay = []int64{500, 2000, 20000}[w.rng.IntN(3)]
+	n.ordered = w.Chance(0.6)
+	n.maxDelay = []int64{500, 2000, 20000}[w.RNG.IntN(3)]
 	if !n.ordered {
-		n.loss, n.dup = w.rng.Float64()*0.1, w.rng.Float64()*0.1
-		n.late = []float64{0, 0.02, 0.2}[w.rng.IntN(3)]
+		n.loss, n.dup = w.RNG.Float64()*0.1, w.RNG.Float64()*0.1
+		n.late = []float64{0, 0.02, 0.2}[w.RNG.IntN(3)]
 	}
 	for range w.nodes {
 		n.cut = append(n.cut, make([]bool, len(w.nodes)))
 		n.session = append(n.session, make([]session, len(w.nodes)))
 	}
 	n.ctlCut = make([]bool, len(w.nodes))
-	w.after(0, n.maintain)
+	w.After(0, n.maintain)
 }
 
 func (n *network) heal() {
@@ -81,12 +81,12 @@ func (n *network) maintain() {
 			}
 		}
 	}
-	n.w.after(n.w.between(5*millisecond, 60*millisecond), n.maintain)
+	n.w.After(n.w.Between(5*millisecond, 60*millisecond), n.maintain)
 }
 
 func (n *network) open(a, b *node) {
 	for _, s := range []*session{&n.session[a.index][b.index], &n.session[b.index][a.index]} {
-		s.up, s.last = true, n.w.now
+		s.up, s.last = true, n.w.Now
 		s.id++
 	}
 	a.step(&replica.Event{Kind: replica.PeerUp, Peer: b.name})
@@ -116,25 +116,25 @@ func (n *network) send(m message) {
 	w := n.w
 	w.count.Messages++
 	i, j := m.from.index, m.to.index
-	if !n.session[i][j].up || n.cut[i][j] || w.chance(n.loss) {
+	if !n.session[i][j].up || n.cut[i][j] || w.Chance(n.loss) {
 		w.count.Lost++
 		return
 	}
 	copies := 1
-	if n.dup > 0 && w.chance(n.dup) {
+	if n.dup > 0 && w.Chance(n.dup) {
 		copies++
 		w.count.Duplicated++
 	}
 	for range copies {
-		d := w.between(50, n.maxDelay)
-		if !n.ordered && w.chance(n.late) {
-			d += w.between(0, 800*millisecond)
+		d := w.Between(50, n.maxDelay)
+		if !n.ordered && w.Chance(n.late) {
+			d += w.Between(0, 800*millisecond)
 		}
 		id := n.session[i][j].id
 		if n.ordered {
 			s := &n.session[i][j]
-			s.last = max(s.last, w.now+d)
-			d = s.last - w.now
+			s.last = max(s.last, w.Now+d)
+			d = s.last - w.Now
 		}
 		n.deliver(m, id, d)
 	}
@@ -142,13 +142,13 @@ func (n *network) send(m message) {
 
 func (n *network) deliver(m message, id uint64, d int64) {
 	i, j := m.from.index, m.to.index
-	n.w.after(d, func() {
+	n.w.After(d, func() {
 		if !m.to.alive || n.ordered && (n.session[i][j].id != id || !n.session[i][j].up) {
 			n.w.count.Lost++
 			return
 		}
-		if m.to.pausedUntil > n.w.now {
-			n.deliver(m, id, m.to.pausedUntil-n.w.now)
+		if m.to.pausedUntil > n.w.Now {
+			n.deliver(m, id, m.to.pausedUntil-n.w.Now)
 			return
 		}
 		m.to.receive(&m)
@@ -158,18 +158,18 @@ func (n *network) deliver(m message, id uint64, d int64) {
 // control carries fn between the topology leader and a node, unreliably.
 func (n *network) control(to *node, fn func()) {
 	w := n.w
-	if n.ctlCut[to.index] || w.chance(n.loss) {
+	if n.ctlCut[to.index] || w.Chance(n.loss) {
 		return
 	}
 	times := 1
-	if w.chance(n.dup) {
+	if w.Chance(n.dup) {
 		times++
 	}
 	for range times {
-		d := w.between(50, n.maxDelay)
-		if w.chance(n.loss) {
-			d += w.between(0, 500*millisecond)
+		d := w.Between(50, n.maxDelay)
+		if w.Chance(n.loss) {
+			d += w.Between(0, 500*millisecond)
 		}
-		w.after(d, fn)
+		w.After(d, fn)
 	}
 }

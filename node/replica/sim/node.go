@@ -42,7 +42,7 @@ type node struct {
 }
 
 func newNode(w *world, i int) *node {
-	return &node{w: w, index: i, name: string(rune('a' + i)), always: w.chance(0.2)}
+	return &node{w: w, index: i, name: string(rune('a' + i)), always: w.Chance(0.2)}
 }
 
 // start runs the node on what its disk holds.
@@ -60,30 +60,30 @@ func (n *node) start() {
 	n.voter = voter
 	n.log = n.written[:len(n.written):len(n.written)]
 	n.rebuild()
-	r := replica.Restored{Promised: n.promised, Voter: voter, Incarnation: n.w.rng.Uint64()}
+	r := replica.Restored{Promised: n.promised, Voter: voter, Incarnation: n.w.RNG.Uint64()}
 	for _, e := range n.log {
 		if e.term != r.Head.Term {
 			r.Starts = append(r.Starts, replica.TermStart{Term: e.term, FirstSeq: e.seq})
 		}
 		r.Head = replica.Position{Term: e.term, Seq: e.seq}
 	}
-	if n.w.chance(0.3) {
-		r.Window = uint64(n.w.between(20, 200))
+	if n.w.Chance(0.3) {
+		r.Window = uint64(n.w.Between(20, 200))
 	}
 	n.core = replica.New(n.name, r)
 	n.core.Break(n.w.opts.Rules)
 	n.floor = 0 // the tail is in memory
-	n.setFloor(uint64(len(n.log)) + 1 - uint64(n.w.rng.IntN(len(n.log)+1)))
+	n.setFloor(uint64(len(n.log)) + 1 - uint64(n.w.RNG.IntN(len(n.log)+1)))
 	n.w.check.started(n)
-	n.w.tracef("%s starts: promised %d head %v voter %v", n.name, n.promised, r.Head, voter)
+	n.w.Tracef("%s starts: promised %d head %v voter %v", n.name, n.promised, r.Head, voter)
 	life := n.life
-	n.w.after(n.w.between(0, 50*millisecond), func() { n.tick(life) })
-	n.w.after(n.w.between(0, second), func() { n.fsync(life) })
+	n.w.After(n.w.Between(0, 50*millisecond), func() { n.tick(life) })
+	n.w.After(n.w.Between(0, second), func() { n.fsync(life) })
 }
 
 // crash ends the process; with powerLoss the page cache goes too.
 func (n *node) crash(powerLoss bool) {
-	n.w.tracef("%s crashes, power loss %v", n.name, powerLoss)
+	n.w.Tracef("%s crashes, power loss %v", n.name, powerLoss)
 	n.alive = false
 	n.life++
 	for _, op := range n.waiting {
@@ -96,7 +96,7 @@ func (n *node) crash(powerLoss bool) {
 	if powerLoss {
 		keep := len(n.synced)
 		if extends(n.written, n.synced) && len(n.written) > keep {
-			keep += n.w.rng.IntN(len(n.written) - keep + 1)
+			keep += n.w.RNG.IntN(len(n.written) - keep + 1)
 			n.written = n.written[:keep:keep]
 		} else {
 			n.written = n.synced
@@ -122,12 +122,12 @@ func (n *node) tick(life uint64) {
 	if n.life != life {
 		return
 	}
-	if n.pausedUntil > n.w.now {
-		n.w.after(n.pausedUntil-n.w.now, func() { n.tick(life) })
+	if n.pausedUntil > n.w.Now {
+		n.w.After(n.pausedUntil-n.w.Now, func() { n.tick(life) })
 		return
 	}
 	n.step(&replica.Event{Kind: replica.Tick})
-	n.w.after(n.w.between(40*millisecond, 60*millisecond), func() { n.tick(life) })
+	n.w.After(n.w.Between(40*millisecond, 60*millisecond), func() { n.tick(life) })
 }
 
 func (n *node) fsync(life uint64) {
@@ -135,7 +135,7 @@ func (n *node) fsync(life uint64) {
 		return
 	}
 	n.synced, n.damagedSynced = n.written, n.damaged
-	n.w.after(n.w.between(500*millisecond, second), func() { n.fsync(life) })
+	n.w.After(n.w.Between(500*millisecond, second), func() { n.fsync(life) })
 }
 
 func (n *node) setFloor(seq uint64) {
@@ -162,7 +162,7 @@ func (n *node) apply(e entry) {
 func (n *node) step(ev *replica.Event) { n.stepWith(ev, nil) }
 
 func (n *node) stepWith(ev *replica.Event, m *message) {
-	if !n.alive || n.w.failed != "" {
+	if !n.alive || n.w.Failed != "" {
 		return
 	}
 	acts := n.core.Step(ev, n.acts[:0])
@@ -177,7 +177,7 @@ func (n *node) stepWith(ev *replica.Event, m *message) {
 func (n *node) do(a *replica.Action, m *message) {
 	w := n.w
 	if w.opts.Trace != nil && a.Kind != replica.Send && a.Kind != replica.Ack {
-		w.tracef("%s %s", n.name, describe(a))
+		w.Tracef("%s %s", n.name, describe(a))
 	}
 	switch a.Kind {
 	case replica.PersistPromise:
@@ -275,15 +275,15 @@ func (n *node) writeNext() {
 	}
 	q := n.queued[0]
 	n.queued = n.queued[1:]
-	d := n.w.between(20, 300)
+	d := n.w.Between(20, 300)
 	if n.always {
-		d += n.w.between(200, 2*millisecond)
+		d += n.w.Between(200, 2*millisecond)
 	}
 	if n.slow > 0 {
-		d += n.w.between(0, n.slow)
+		d += n.w.Between(0, n.slow)
 	}
 	life, gen := n.life, n.snapshots
-	n.w.after(d, func() {
+	n.w.After(d, func() {
 		if n.life != life {
 			return
 		}
@@ -312,8 +312,8 @@ func (n *node) sendAppend(a *replica.Action) {
 	first := a.First
 	for {
 		last := a.Last
-		if last > first && n.w.chance(0.3) {
-			last = first + n.w.rng.Uint64N(last-first)
+		if last > first && n.w.Chance(0.3) {
+			last = first + n.w.RNG.Uint64N(last-first)
 		}
 		m := message{from: n, to: to, ev: replica.Event{
 			Kind: replica.Append, From: n.name, Term: a.Term, Prev: a.Prev, Last: last, Commit: a.Commit, Head: a.Head,
@@ -349,12 +349,12 @@ func (n *node) sendSnapshot(a *replica.Action) {
 	n.w.net.send(message{from: n, to: to, snapshot: s, ev: replica.Event{
 		Kind: replica.SnapshotOffered, From: n.name, Term: term, At: s.at,
 	}})
-	n.w.after(n.w.between(millisecond, 300*millisecond), func() {
+	n.w.After(n.w.Between(millisecond, 300*millisecond), func() {
 		if n.life != life {
 			return
 		}
 		ses := n.w.net.session[n.index][to.index]
-		if !ses.up || n.w.net.ordered && ses.id != id || !n.w.faults.stopped && n.w.chance(0.1) {
+		if !ses.up || n.w.net.ordered && ses.id != id || !n.w.faults.stopped && n.w.Chance(0.1) {
 			n.step(&replica.Event{Kind: replica.SnapshotFailed, Peer: to.name, Term: term})
 			return
 		}
@@ -383,7 +383,7 @@ func (n *node) beginInstall(m *message) {
 	}
 	n.rebuild()
 	id, life := m.snapshot.id, n.life
-	n.w.after(800*millisecond, func() {
+	n.w.After(800*millisecond, func() {
 		if n.life == life && n.incoming != nil && n.incoming.id == id {
 			n.abortInstall()
 		}
@@ -414,7 +414,7 @@ func (n *node) endInstall(m *message) {
 }
 
 func (n *node) abortInstall() {
-	n.w.tracef("%s: snapshot aborted", n.name)
+	n.w.Tracef("%s: snapshot aborted", n.name)
 	n.w.count.Aborted++
 	n.incoming, n.queued = nil, nil
 	n.snapshots++

@@ -2,9 +2,9 @@ package sim
 
 import (
 	"math/rand/v2"
-	"slices"
 
 	"hypercache/node/replica"
+	"hypercache/node/replica/sim/virtual"
 )
 
 // staleReaders read from whatever node they happen to meet, primary or not, what is committed and not older than bound.
@@ -31,10 +31,10 @@ func (s *staleReaders) build(w *world, seed uint64) {
 	s.rng = rand.New(rand.NewPCG(seed, 0x7374616c65))
 	s.bound = []int64{50, 200, 1000}[s.rng.IntN(3)] * millisecond
 	for _, n := range w.nodes {
-		w.after(s.between(0, 50*millisecond), func() { s.ask(n) })
+		w.After(s.between(0, 50*millisecond), func() { s.ask(n) })
 	}
-	w.after(s.between(0, 50*millisecond), s.next)
-	w.after(s.between(0, second), s.strand)
+	w.After(s.between(0, 50*millisecond), s.next)
+	w.After(s.between(0, second), s.strand)
 }
 
 // strand cuts a primary off together with one that follows it and never counts, or not enough, while the others elect
@@ -44,7 +44,7 @@ func (s *staleReaders) strand() {
 	if w.faults.stopped {
 		return
 	}
-	w.after(s.between(second/4, 2*second), s.strand)
+	w.After(s.between(second/4, 2*second), s.strand)
 	p := w.node(reg.Primary)
 	with := reg.Learner
 	if with == "" && len(reg.Replicas) > 3 {
@@ -62,7 +62,7 @@ func (s *staleReaders) strand() {
 	}
 	w.net.ctlCut[p.index], w.net.ctlCut[n.index] = true, true
 	w.faults.spurious()
-	w.after(s.between(s.bound, s.bound+second), w.faults.healLinks)
+	w.After(s.between(s.bound, s.bound+second), w.faults.healLinks)
 }
 
 func (s *staleReaders) between(lo, hi int64) int64 { return lo + s.rng.Int64N(hi-lo+1) }
@@ -70,12 +70,12 @@ func (s *staleReaders) between(lo, hi int64) int64 { return lo + s.rng.Int64N(hi
 // ask is what a driver does again and again. The stamp is the node's own clock, which here is that of all.
 func (s *staleReaders) ask(n *node) {
 	w := s.w
-	if n.alive && n.pausedUntil <= w.now && n.core.Role() == replica.Follower {
+	if n.alive && n.pausedUntil <= w.Now && n.core.Role() == replica.Follower {
 		w.net.send(message{from: n, to: w.node(n.core.Leader()), ev: replica.Event{
-			Kind: replica.Asked, From: n.name, Stamp: uint64(w.now),
+			Kind: replica.Asked, From: n.name, Stamp: uint64(w.Now),
 		}})
 	}
-	w.after(s.between(s.bound/16, s.bound/4), func() { s.ask(n) })
+	w.After(s.between(s.bound/16, s.bound/4), func() { s.ask(n) })
 }
 
 func (s *staleReaders) told(n *node, a *replica.Action) {
@@ -87,12 +87,12 @@ func (s *staleReaders) told(n *node, a *replica.Action) {
 // arrived breaks the rule that the stamp is from before the question, if told so.
 func (s *staleReaders) arrived(ev *replica.Event) {
 	if ev.Kind == replica.Told && s.w.opts.StampOnArrival {
-		ev.Stamp = uint64(s.w.now)
+		ev.Stamp = uint64(s.w.Now)
 	}
 }
 
 func (s *staleReaders) acked(op *operation) {
-	s.acks[op.key] = append(s.acks[op.key], acknowledged{s.w.now, op.id})
+	s.acks[op.key] = append(s.acks[op.key], acknowledged{s.w.Now, op.id})
 }
 
 func (s *staleReaders) next() {
@@ -101,10 +101,10 @@ func (s *staleReaders) next() {
 		return
 	}
 	n := w.nodes[s.rng.IntN(len(w.nodes))]
-	if n.alive && n.pausedUntil <= w.now {
+	if n.alive && n.pausedUntil <= w.Now {
 		s.read(n, uint8(s.rng.IntN(keys)))
 	}
-	w.after(s.between(0, 4*millisecond), s.next)
+	w.After(s.between(0, 4*millisecond), s.next)
 }
 
 // read is the driver's part: it answers from memory if that is committed and new enough.
@@ -119,7 +119,7 @@ func (s *staleReaders) read(n *node, key uint8) {
 	if w.opts.ReadUncommitted {
 		newest = 0
 	}
-	if at == 0 || w.now-at > s.bound || !n.core.Readable(newest) {
+	if at == 0 || w.Now-at > s.bound || !n.core.Readable(newest) {
 		w.count.StaleRefused++
 		return
 	}
@@ -131,26 +131,24 @@ func (s *staleReaders) read(n *node, key uint8) {
 // nothing that was acknowledged longer than bound ago.
 func (s *staleReaders) check(n *node, key uint8, list []uint32) {
 	w, h := s.w, &s.w.load.history[key]
-	common := min(len(list), len(h.longest))
-	if !slices.Equal(list[:common], h.longest[:common]) {
-		w.fail(dirtyRead, "key %d: %s shows %v, a read returned %v", key, n.name, list, h.longest)
+	if !h.Agrees(list) {
+		w.Fail(virtual.DirtyRead, "key %d: %s shows %v, a read returned %v", key, n.name, list, h.Longest)
 		return
 	}
-	for i := common; i < len(list); i++ {
-		if _, ok := w.check.place[list[i]]; !ok && !w.opts.ClientsOnly {
-			w.fail(dirtyRead, "key %d: %s shows append %d, which nobody has committed", key, n.name, list[i])
+	for _, id := range list[min(len(list), len(h.Longest)):] {
+		if _, ok := w.check.place[id]; !ok && !w.opts.ClientsOnly {
+			w.Fail(virtual.DirtyRead, "key %d: %s shows append %d, which nobody has committed", key, n.name, id)
 			return
 		}
-		h.longest = append(h.longest, list[i])
-		h.place[list[i]] = i
 	}
+	h.Extend(list)
 	for _, a := range s.acks[key] {
-		if a.at >= w.now-s.bound {
+		if a.at >= w.Now-s.bound {
 			break
 		}
-		if at, ok := h.place[a.id]; !ok || at >= len(list) {
-			w.fail(tooOld, "key %d: %s lacks append %d, acknowledged %d ms ago, bound %d ms", key, n.name, a.id,
-				(w.now-a.at)/millisecond, s.bound/millisecond)
+		if !h.In(a.id, list) {
+			w.Fail(tooOld, "key %d: %s lacks append %d, acknowledged %d ms ago, bound %d ms", key, n.name, a.id,
+				(w.Now-a.at)/millisecond, s.bound/millisecond)
 			return
 		}
 	}

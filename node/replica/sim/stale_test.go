@@ -32,14 +32,3 @@ var staleKnockouts = []knockout{
 	{"stale-stamp-on-arrival", Options{StaleReads: true, StampOnArrival: true}},
 	{"stale-uncommitted", Options{StaleReads: true, ReadUncommitted: true}},
 }
-
-// TestKnockoutsOfStaleReads is TestKnockouts for them.
-func TestKnockoutsOfStaleReads(t *testing.T) {
-	for _, k := range staleKnockouts {
-		t.Run(k.name, func(t *testing.T) {
-			t.Parallel()
-			k.opts.ClientsOnly = *clientsFlag
-			find(t, k.opts, *firstFlag, knockoutBound)
-		})
-	}
-}

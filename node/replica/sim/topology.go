@@ -42,16 +42,16 @@ func (t *topology) build(w *world, size int) {
 func (t *topology) restart() {
 	t.life++
 	t.fenced, t.status, t.heard = map[string]replica.Action{}, map[string]replica.Status{}, map[string]int64{}
-	t.prefer, t.replace, t.since = "", "", t.w.now
+	t.prefer, t.replace, t.since = "", "", t.w.Now
 	for _, n := range t.w.nodes {
-		t.heard[n.name] = t.w.now
+		t.heard[n.name] = t.w.Now
 	}
 	life := t.life
-	t.w.after(t.w.between(0, 200*millisecond), func() { t.tick(life) })
+	t.w.After(t.w.Between(0, 200*millisecond), func() { t.tick(life) })
 }
 
 func (t *topology) healed() {
-	if t.downTill > t.w.now {
+	if t.downTill > t.w.Now {
 		t.downTill = 0
 		t.restart()
 	}
@@ -60,9 +60,9 @@ func (t *topology) healed() {
 // crash stops the controller for d microseconds.
 func (t *topology) crash(d int64) {
 	t.life++
-	t.downTill = t.w.now + d
+	t.downTill = t.w.Now + d
 	life := t.life
-	t.w.after(d, func() {
+	t.w.After(d, func() {
 		if t.life == life {
 			t.downTill = 0
 			t.restart()
@@ -76,11 +76,11 @@ func (t *topology) commit(c replica.Config, why string) {
 	if c.Term > t.reg.Term {
 		t.w.count.Terms++
 		clear(t.fenced)
-		t.since = t.w.now
+		t.since = t.w.Now
 	}
 	t.reg.Config = c
 	t.reg.had = t.reg.had || c.Primary != ""
-	t.w.tracef("topology: %s: %+v", why, c)
+	t.w.Tracef("topology: %s: %+v", why, c)
 	for _, n := range t.w.nodes {
 		t.configure(n)
 	}
@@ -92,8 +92,8 @@ func (t *topology) configure(n *node) {
 }
 
 func (t *topology) deliver(n *node, ev replica.Event) {
-	if n.pausedUntil > t.w.now {
-		t.w.after(n.pausedUntil-t.w.now, func() { t.deliver(n, ev) })
+	if n.pausedUntil > t.w.Now {
+		t.w.After(n.pausedUntil-t.w.Now, func() { t.deliver(n, ev) })
 		return
 	}
 	n.step(&ev)
@@ -112,12 +112,12 @@ func (t *topology) tick(life uint64) {
 	} else {
 		t.watch()
 	}
-	t.w.after(t.w.between(30*millisecond, 80*millisecond), func() { t.tick(life) })
+	t.w.After(t.w.Between(30*millisecond, 80*millisecond), func() { t.tick(life) })
 }
 
 func (t *topology) poll(n *node, life uint64) {
 	t.w.net.control(n, func() {
-		if !n.alive || n.pausedUntil > t.w.now {
+		if !n.alive || n.pausedUntil > t.w.Now {
 			return
 		}
 		st := n.core.Status(nil)
@@ -125,7 +125,7 @@ func (t *topology) poll(n *node, life uint64) {
 			if t.life != life {
 				return
 			}
-			t.heard[n.name], t.status[n.name] = t.w.now, st
+			t.heard[n.name], t.status[n.name] = t.w.Now, st
 			if st.Epoch < t.reg.Epoch {
 				t.configure(n)
 			}
@@ -177,7 +177,7 @@ func (t *topology) elect() {
 			continue
 		}
 		b := t.fenced[best]
-		if best == "" || b.Head.Less(a.Head) || a.Head == b.Head && (n.name == t.prefer || t.w.chance(0.5)) {
+		if best == "" || b.Head.Less(a.Head) || a.Head == b.Head && (n.name == t.prefer || t.w.Chance(0.5)) {
 			best = n.name
 		}
 	}
@@ -187,7 +187,7 @@ func (t *topology) elect() {
 	c := t.reg.Config
 	c.Primary = best
 	t.prefer = ""
-	t.heard[best] = t.w.now
+	t.heard[best] = t.w.Now
 	t.w.faults.elected(t.w.node(best))
 	t.commit(c, "elected")
 }
@@ -205,7 +205,7 @@ func (t *topology) majority(set []string) bool {
 // watch looks after a group that has a primary: its health, and the next step of a change of replicas.
 func (t *topology) watch() {
 	st := t.status[t.reg.Primary]
-	silent := t.w.now - t.heard[t.reg.Primary]
+	silent := t.w.Now - t.heard[t.reg.Primary]
 	stuck := st.Epoch == t.reg.Epoch && (st.CannotLead || st.Role != replica.Primary)
 	if silent > 600*millisecond || stuck {
 		t.open("primary is gone", "")
@@ -236,7 +236,7 @@ func (t *topology) open(why, prefer string) {
 // join makes the learner a member of Next once it has caught up.
 func (t *topology) join(st replica.Status) {
 	c := t.reg.Config
-	if t.w.now-t.heard[c.Learner] > second {
+	if t.w.Now-t.heard[c.Learner] > second {
 		c.Learner = ""
 		t.w.count.Cancels++
 		t.commit(c, "learner is gone")
@@ -268,7 +268,7 @@ func (t *topology) join(st replica.Status) {
 func (t *topology) finish(st replica.Status) {
 	c := t.reg.Config
 	if !st.JointReady {
-		if t.w.chance(0.01) {
+		if t.w.Chance(0.01) {
 			c.Next = nil
 			t.w.count.Cancels++
 			t.commit(c, "change is called off")
@@ -284,7 +284,7 @@ func (t *topology) finish(st replica.Status) {
 	t.w.count.ChangesDone++
 	t.commit(c, "final")
 	for _, name := range removed {
-		if n := t.w.node(name); !slices.Contains(c.Replicas, name) && t.w.chance(0.5) {
+		if n := t.w.node(name); !slices.Contains(c.Replicas, name) && t.w.Chance(0.5) {
 			t.w.faults.wipe(n)
 		}
 	}
@@ -293,7 +293,7 @@ func (t *topology) finish(st replica.Status) {
 // repair replaces a replica that was silent for long.
 func (t *topology) repair() {
 	for _, name := range t.reg.Replicas {
-		if name != t.reg.Primary && t.w.now-t.heard[name] > 2*second {
+		if name != t.reg.Primary && t.w.Now-t.heard[name] > 2*second {
 			if t.change(name) {
 				t.w.count.Replacements++
 			}
@@ -305,11 +305,11 @@ func (t *topology) repair() {
 // change starts to bring in a spare, in the place of remove unless that is "".
 func (t *topology) change(remove string) bool {
 	c := t.reg.Config
-	if c.Primary == "" || c.Learner != "" || c.Next != nil || t.downTill > t.w.now {
+	if c.Primary == "" || c.Learner != "" || c.Next != nil || t.downTill > t.w.Now {
 		return false
 	}
 	for _, n := range t.w.nodes {
-		if !slices.Contains(c.Replicas, n.name) && n.alive && t.w.now-t.heard[n.name] < second {
+		if !slices.Contains(c.Replicas, n.name) && n.alive && t.w.Now-t.heard[n.name] < second {
 			c.Learner, t.replace = n.name, remove
 			t.w.count.Changes++
 			t.commit(c, "learner")
@@ -322,7 +322,7 @@ func (t *topology) change(remove string) bool {
 // shrink removes a replica without bringing in another.
 func (t *topology) shrink(remove string) {
 	c := t.reg.Config
-	if c.Primary == "" || c.Learner != "" || c.Next != nil || len(c.Replicas) < 3 || t.downTill > t.w.now {
+	if c.Primary == "" || c.Learner != "" || c.Next != nil || len(c.Replicas) < 3 || t.downTill > t.w.Now {
 		return
 	}
 	c.Next = slices.DeleteFunc(slices.Clone(c.Replicas), func(n string) bool { return n == remove })

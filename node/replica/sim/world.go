@@ -1,21 +1,16 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"reflect"
 	"runtime/debug"
 
 	"hypercache/node/replica"
+	"hypercache/node/replica/sim/virtual"
 )
 
 // Virtual time is counted in microseconds.
-const (
-	millisecond = int64(1000)
-	second      = 1000 * millisecond
-)
+const millisecond, second = virtual.Millisecond, virtual.Second
 
 // Options say what is simulated. The zero value is the protocol as it is, under all faults.
 type Options struct {
@@ -48,18 +43,10 @@ type Result struct {
 }
 
 // Add sums up what happened in several runs.
-func (c *Counts) Add(d Counts) {
-	sum, add := reflect.ValueOf(c).Elem(), reflect.ValueOf(d)
-	for i := range sum.NumField() {
-		sum.Field(i).SetInt(sum.Field(i).Int() + add.Field(i).Int())
-	}
-}
+func (c *Counts) Add(d Counts) { virtual.Add(c, d) }
 
 // Violation kinds, the first word of Result.Violation.
 const (
-	lostWrite    = "lost-write"
-	staleRead    = "stale-read"
-	dirtyRead    = "dirty-read"
 	tooOld       = "too-old"
 	committedGap = "committed-lost"
 	logMismatch  = "log-mismatch"
@@ -69,34 +56,10 @@ const (
 	panicked     = "panic"
 )
 
-type item struct {
-	at    int64
-	order uint64
-	fn    func()
-}
-
-type queue []item
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
-func (q *queue) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
-}
-
 // world is one simulated cluster with one group.
 type world struct {
+	virtual.World
 	opts   Options
-	rng    *rand.Rand
-	now    int64
-	order  uint64
-	queue  queue
 	nodes  []*node
 	net    network
 	top    topology
@@ -105,33 +68,38 @@ type world struct {
 	check  checker
 	faults faults
 	count  Counts
-	failed string
 }
 
 // Run simulates one seed.
 func Run(seed uint64, opts Options) (r Result) {
-	w := &world{opts: opts, rng: rand.New(rand.NewPCG(seed, 0x68797065)), now: second}
+	w := &world{World: virtual.New(seed, 0x68797065, opts.Trace), opts: opts}
 	defer func() {
 		if p := recover(); p != nil {
-			r = Result{Seed: seed, Violation: fmt.Sprintf("%s: %v", panicked, p), Counts: w.count}
-			w.tracef("%s\n%s", r.Violation, debug.Stack())
+			r = Result{Seed: seed, Violation: fmt.Sprintf("%s: %v", panicked, p), Counts: w.counts()}
+			w.Tracef("%s\n%s", r.Violation, debug.Stack())
 		}
 	}()
 	w.build()
 	w.stale.build(w, seed)
-	w.runUntil(w.faults.until)
-	if w.failed == "" {
+	w.RunUntil(w.faults.until)
+	if w.Failed == "" {
 		w.heal()
-		w.runUntil(w.now + 3*second)
+		w.RunUntil(w.Now + 3*second)
 		w.settle()
 	}
-	return Result{Seed: seed, Violation: w.failed, Counts: w.count}
+	return Result{Seed: seed, Violation: w.Failed, Counts: w.counts()}
+}
+
+// counts is what happened so far.
+func (w *world) counts() Counts {
+	w.count.Steps = w.Steps
+	return w.count
 }
 
 // build draws the shape of the run: how many replicas and spares, what the network is like, what goes wrong.
 func (w *world) build() {
-	size := []int{3, 3, 3, 3, 3, 5, 5, 4, 2, 1}[w.rng.IntN(10)]
-	spares := w.rng.IntN(4)
+	size := []int{3, 3, 3, 3, 3, 5, 5, 4, 2, 1}[w.RNG.IntN(10)]
+	spares := w.RNG.IntN(4)
 	for i := range size + spares {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
@@ -154,44 +122,9 @@ func (w *world) node(name string) *node {
 	return nil
 }
 
-// after runs fn when d microseconds have passed.
-func (w *world) after(d int64, fn func()) {
-	w.order++
-	heap.Push(&w.queue, item{w.now + d, w.order, fn})
-}
-
-func (w *world) runUntil(t int64) {
-	for w.failed == "" && len(w.queue) > 0 && w.queue[0].at <= t {
-		it := heap.Pop(&w.queue).(item)
-		w.now = it.at
-		w.count.Steps++
-		it.fn()
-	}
-	w.now = max(w.now, t)
-}
-
-// between returns a random number of microseconds from lo to hi.
-func (w *world) between(lo, hi int64) int64 { return lo + w.rng.Int64N(hi-lo+1) }
-
-func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
-
-// fail records the first violation and ends the run.
-func (w *world) fail(kind, format string, args ...any) {
-	if w.failed == "" {
-		w.failed = kind + ": " + fmt.Sprintf(format, args...)
-		w.tracef("VIOLATION %s", w.failed)
-	}
-}
-
-func (w *world) tracef(format string, args ...any) {
-	if w.opts.Trace != nil {
-		fmt.Fprintf(w.opts.Trace, "%10.3fms  %s\n", float64(w.now-second)/1000, fmt.Sprintf(format, args...))
-	}
-}
-
 // heal ends all faults: every node runs, every link works, nothing is slow.
 func (w *world) heal() {
-	w.tracef("heal")
+	w.Tracef("heal")
 	w.faults.stopped = true
 	w.net.heal()
 	for _, n := range w.nodes {
@@ -205,7 +138,7 @@ func (w *world) heal() {
 
 // settle asks for writes and reads on every key; they must succeed, and show everything acknowledged.
 func (w *world) settle() {
-	if w.failed != "" {
+	if w.Failed != "" {
 		return
 	}
 	if w.top.blocked() {
@@ -214,13 +147,13 @@ func (w *world) settle() {
 	}
 	for _, write := range []bool{true, false} {
 		w.load.final(write)
-		for until := w.now + 5*second; w.now < until && w.failed == "" && w.load.missing() > 0; {
-			w.runUntil(w.now + 50*millisecond)
+		for until := w.Now + 5*second; w.Now < until && w.Failed == "" && w.load.missing() > 0; {
+			w.RunUntil(w.Now + 50*millisecond)
 		}
-		if n := w.load.missing(); n > 0 && w.failed == "" {
-			w.fail(notLive, "%d final operations did not succeed: %s", n, w.top.describe())
+		if n := w.load.missing(); n > 0 && w.Failed == "" {
+			w.Fail(notLive, "%d final operations did not succeed: %s", n, w.top.describe())
 		}
-		if w.failed != "" {
+		if w.Failed != "" {
 			return
 		}
 	}

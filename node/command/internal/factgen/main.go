@@ -31,6 +31,12 @@ var later = map[string]struct{ info, docs string }{
 		docs: "%4\r\n$7\r\nsummary\r\n$62\r\nSet whether this connection's reads touch keys' access clocks.\r\n$5\r\nsince\r\n$5\r\n7.2.0\r\n" +
 			"$5\r\ngroup\r\n$10\r\nconnection\r\n$10\r\ncomplexity\r\n$4\r\nO(1)\r\n",
 	},
+	"client|maint_notifications": {
+		info: "*10\r\n$26\r\nclient|maint_notifications\r\n:-3\r\n~3\r\n+noscript\r\n+loading\r\n+stale\r\n:0\r\n:0\r\n:0\r\n" +
+			"~2\r\n+@slow\r\n+@connection\r\n~0\r\n*0\r\n*0\r\n",
+		docs: "%4\r\n$7\r\nsummary\r\n$48\r\nAsk for notifications when slots leave the node.\r\n$5\r\nsince\r\n$6\r\n7.0.15\r\n" +
+			"$5\r\ngroup\r\n$10\r\nconnection\r\n$10\r\ncomplexity\r\n$4\r\nO(1)\r\n",
+	},
 	"hotkeys": {
 		info: "*10\r\n$7\r\nhotkeys\r\n:-1\r\n~1\r\n+readonly\r\n:0\r\n:0\r\n:0\r\n~4\r\n+@keyspace\r\n+@read\r\n+@slow\r\n+@dangerous\r\n~2\r\n$25\r\nrequest_policy:all_shards\r\n$23\r\nresponse_policy:special\r\n*0\r\n*0\r\n",
 		docs: "%5\r\n$7\r\nsummary\r\n$38\r\nList the keys that are asked for most.\r\n$5\r\nsince\r\n$6\r\n7.0.15\r\n$5\r\ngroup\r\n$7\r\ngeneric\r\n$10\r\ncomplexity\r\n$47\r\nO(N) with N being the number of groups of slots\r\n$9\r\narguments\r\n*1\r\n%4\r\n$4\r\nname\r\n$5\r\ncount\r\n$4\r\ntype\r\n$7\r\ninteger\r\n$5\r\ntoken\r\n$5\r\nCOUNT\r\n$5\r\nflags\r\n*1\r\n+optional\r\n",
