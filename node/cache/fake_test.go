@@ -99,6 +99,8 @@ type node struct {
 	// mute makes it swallow forwarded commands, which are counted.
 	mute      atomic.Bool
 	swallowed atomic.Int32
+	mu        sync.Mutex
+	asking    []*Inbound
 }
 
 type cluster struct {
@@ -210,7 +212,11 @@ func (x *node) handler() peer.Handler {
 				s.User = asks{}
 				x.Connected(s)
 			default:
-				s.User = x.Accept(s)
+				in := x.Accept(s)
+				s.User = in
+				x.mu.Lock()
+				x.asking = append(x.asking, in)
+				x.mu.Unlock()
 			}
 		},
 		Closed: func(s *peer.Stream) {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"hypercache/node/command"
 	"hypercache/node/peer"
@@ -21,7 +22,8 @@ import (
 //	         with flagWaited, the ms that are left of the wait, i64 (0 for ever), come before the arguments
 //	         with flagBy, the client, u64, comes behind them
 //	cancel:  id u64, verdict u8: end the wait of that request
-//	reply:   id u64, status u8, RESP bytes; statusWaits: the ms that are left of the wait, i64, and an answer follows
+//	reply:   id u64, status u8, RESP bytes; statusWaits: the ms that are left of the wait, i64, and an answer follows;
+//	         statusSlot: u16
 const (
 	frameRequest = 1
 	frameReply   = 2
@@ -43,6 +45,7 @@ const (
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
 	statusWaits      = 2 // the command waits for its keys
+	statusSlot       = 3 // a script without keys touches one of that slot, and did nothing: ask its primary
 )
 
 var errLarge = []byte("-ERR the reply is larger than what one node may send another\r\n")
@@ -306,12 +309,12 @@ func (p *pending) settled() {
 	}
 }
 
-// again lets a request that was not executed wait for a route.
-func (c *Cache) again(p *pending) {
+// again lets a request that was not executed wait for a route, and for that long at least.
+func (c *Cache) again(p *pending, after time.Duration) {
 	now := c.ticks()
 	w := waiting{
 		body: p.body, to: p.to, write: p.write, group: p.group, deadline: p.deadline, waited: p.waited, until: p.until,
-		after: now + parkRetry.Milliseconds()/2,
+		after: now + after.Milliseconds(),
 	}
 	if p.waited {
 		w.deadline = now + c.opt.Wait.Milliseconds() // of its route; it may wait for its keys for longer
@@ -355,23 +358,46 @@ func (c *Cache) Answered(s stream, typ byte, body []byte) error {
 		return nil
 	}
 	p := r.pending[at]
-	refused := body[8] == statusNotPrimary
-	if refused {
-		if r.generation[p.group] <= p.gen {
+	back, after := true, time.Duration(0)
+	switch body[8] {
+	case statusNotPrimary:
+		if after = parkRetry / 2; r.generation[p.group] <= p.gen {
 			r.generation[p.group] = p.gen + 1
 			c.turns.Add(1)
 		}
+	case statusSlot:
+		if !p.moves(body[replyHeader:]) {
+			r.mu.Unlock()
+			return errRequest
+		}
+		c.turns.Add(1) // what its connection sends from now on stays behind it
+	default:
+		back = false
+	}
+	if back {
 		r.pending[at].body = nil
 	}
 	r.give(at)
 	r.mu.Unlock()
-	if refused {
-		c.again(&p)
+	if back {
+		c.again(&p, after)
 		return nil
 	}
 	p.to.reply(body[9:])
 	p.settled()
 	return nil
+}
+
+// moves gives the request the slot that an answer names.
+func (p *pending) moves(raw []byte) bool {
+	if len(raw) != 2 || binary.LittleEndian.Uint16(raw) >= ring.Slots {
+		return false
+	}
+	slot := binary.LittleEndian.Uint16(raw)
+	p.group = ring.GroupOf(slot)
+	binary.LittleEndian.PutUint16(p.body[13:], p.group)
+	binary.LittleEndian.PutUint16(p.body[15:], slot)
+	return true
 }
 
 // expirePending gives up on answers that did not come in time, and on those of a silent node that is not the primary any
@@ -414,7 +440,7 @@ func (c *Cache) giveUp(p *pending) {
 		p.settled()
 		p.to.fail(errNoAnswer)
 	default:
-		c.again(p)
+		c.again(p, parkRetry/2)
 	}
 }
 

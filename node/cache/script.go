@@ -203,6 +203,18 @@ func (x *scriptRun) source(n int32) {
 	}
 }
 
+// move has a script that found no keys of its own begin anew where the slot is. The node that asked sends it there itself: it
+// counts its requests by the group for which it sent them.
+func (x *scriptRun) move(slot uint16) {
+	if in, ok := x.to.sink.(*Inbound); ok {
+		in.send(x.to.id, statusSlot, binary.LittleEndian.AppendUint16(nil, slot))
+		return
+	}
+	o := x.o
+	o.slot, o.group = slot, ring.GroupOf(slot)
+	x.c.wait(&o, x.to)
+}
+
 // work runs the op. The group's lock is held.
 func (x *scriptRun) work() {
 	c, p := x.c, x.p
@@ -217,12 +229,12 @@ func (x *scriptRun) work() {
 	if x.alone() {
 		c.after(p, &x.o, fx)
 	}
-	again, held := false, false
+	held, moves := false, false
 	switch {
 	case !x.alone(): // it gave the lock up, and so has written nothing
 		x.unanswered(&w)
 	case x.moved >= 0:
-		x.o.slot, x.o.group, again = uint16(x.moved), ring.GroupOf(uint16(x.moved)), true
+		moves = true
 	default:
 		if seq := x.order(fx, &w); p.held(&x.o, seq) {
 			held = true
@@ -232,8 +244,8 @@ func (x *scriptRun) work() {
 	}
 	p.group.Unlock()
 	switch {
-	case again:
-		c.wait(&x.o, x.to)
+	case moves:
+		x.move(uint16(x.moved))
 	case !held:
 		x.round.keep(&x.to, w.Buf, x.o.writes())
 	}

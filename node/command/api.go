@@ -204,7 +204,7 @@ type Conn interface {
 type Server interface {
 	// EachClient calls yield for every open connection, oldest first, until it returns false.
 	EachClient(yield func(*Client) bool)
-	// KillClient closes another connection soon.
+	// KillClient closes another connection soon; EachClient has it no more.
 	KillClient(id uint64)
 	// UnblockClient ends the wait of a client that waits for keys, with an error or as if its time were over, and tells
 	// whether it waited.

@@ -228,6 +228,7 @@ func (h *harness) KillClient(id uint64) {
 	defer h.mu.Unlock()
 	if c := h.conns[id]; c != nil {
 		c.Close()
+		h.clients = slices.DeleteFunc(h.clients, func(cl *Client) bool { return cl.id == id }) // at once, as the server does
 	}
 }
 

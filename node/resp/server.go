@@ -134,8 +134,9 @@ func (s *Server) Accepted() uint64 { return s.lastID.Load() }
 // Rejected returns how many there were beyond MaxClients.
 func (s *Server) Rejected() uint64 { return s.rejected.Load() }
 
-// EachSession calls f for every open session until it returns false. f runs on the caller's goroutine: of the session it
-// may use only what is safe from any (ID, addresses, Kill).
+// EachSession calls f for every open session until it returns false; one that was killed is open no more, even where its
+// connection is about to be closed. f runs on the caller's goroutine: of the session it may use only what is safe from any (ID,
+// addresses, Kill).
 func (s *Server) EachSession(f func(*Session) bool) {
 	s.mu.Lock()
 	all := make([]*Session, 0, len(s.sessions))
@@ -144,7 +145,7 @@ func (s *Server) EachSession(f func(*Session) bool) {
 	}
 	s.mu.Unlock()
 	for _, session := range all {
-		if !f(session) {
+		if !session.killed.Load() && !f(session) {
 			return
 		}
 	}

@@ -325,6 +325,7 @@ func TestKillFromOutsideAndCloseEndConnections(t *testing.T) {
 		conn := s.dial()
 		say(t, conn, "i 1\n", "+1\r\n")
 		s.EachSession(func(session *Session) bool { session.Kill(); return true })
+		s.EachSession(func(*Session) bool { t.Error("a killed session counts as open"); return true })
 		ended(t, conn, "")
 
 		idle, owed := s.dial(), s.dial()

@@ -45,13 +45,9 @@ func (s *Server) UnblockClient(id uint64, withError bool) bool { return s.cache.
 
 // KillClient implements command.Server.
 func (s *Server) KillClient(id uint64) {
-	s.resp.EachSession(func(x *resp.Session) bool {
-		if x.ID() == id {
-			x.Kill()
-			return false
-		}
-		return true
-	})
+	if x := s.resp.Session(id); x != nil {
+		x.Kill()
+	}
 }
 
 // Config implements command.Server.
