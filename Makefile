@@ -41,7 +41,7 @@ CLOUD_SDKS = hypercache/infra hypercache/infra/aws hypercache/infra/azure
 test: ## every test that needs nothing but Go, and those that need redis-server and serf where they are installed
 	@{ command -v redis-server && command -v serf; } >/dev/null || echo 'redis-server or serf is missing: comparisons with them are skipped; scripts/install-test-deps.sh'
 	go test $(RACE) -timeout 20m $(filter-out $(CLOUD_SDKS),$(shell go list ./...))
-	go test $(CLOUD_SDKS)
+	CGO_ENABLED=0 go test $(CLOUD_SDKS)
 	go test -run Knockouts ./node/sim ./node/replica/sim
 	cd tools && go test ./...
 

@@ -16,6 +16,10 @@ import (
 // cluster runs a command that speaks of every key in the cluster: SCAN group after group, RANDOMKEY on a group chosen
 // by size, the others on all groups at once.
 func (c *Cache) cluster(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+	if spec.Write {
+		c.flush(k, w, spec, args)
+		return
+	}
 	hold := func() origin { return origin{t: k.s.Hold()} }
 	c.whole(spec, args, k, k.now, k.home, w, hold)
 }

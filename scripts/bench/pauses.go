@@ -52,6 +52,7 @@ func benchPauses(ctx context.Context, o options, f *farm) error {
 	}{
 		{"quiet", quiet}, {"load", loaded}, {"load, rewriting the file", loadedRewriting},
 		{"load, evicting (allkeys-lru)", loadedEvicting}, {"load, every key expires within 1 s", loadedExpiring},
+		{"load, FLUSHALL", loadedFlushing},
 	} {
 		if !strings.Contains(p.name, o.data) {
 			continue
@@ -209,6 +210,24 @@ func loadedExpiring(ctx context.Context, o options, g group) (pauses, error) {
 		n, _ := strconv.Atoi(strings.TrimPrefix(ask(g.port, "DBSIZE"), ":"))
 		return n < o.keys/10+5000
 	})
+}
+
+// loadedFlushing empties the server once within the window.
+func loadedFlushing(ctx context.Context, o options, g group) (pauses, error) {
+	if err := fill(ctx, o, g); err != nil {
+		return pauses{}, err
+	}
+	end, err := drive(ctx, g, "key:", o.keys)
+	if err != nil {
+		return pauses{}, err
+	}
+	defer end()
+	flushed := make(chan error, 1)
+	go func() {
+		flushed <- errors.Join(pause(ctx, o.each/4), tell(ctx, g, []string{"FLUSHALL"}))
+	}()
+	p, err := probed(ctx, o, g, o.each, nil)
+	return p, errors.Join(err, <-flushed)
 }
 
 // fill makes the server hold keys of 16+16 bytes and nothing else.

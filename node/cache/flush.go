@@ -1,0 +1,68 @@
+package cache
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"hypercache/node/command"
+	"hypercache/node/resp"
+)
+
+// flushRound is how long FLUSHALL gathers emptied groups before they are made durable and go to the replicas.
+const flushRound = 5 * time.Millisecond
+
+// flush runs FLUSHALL or FLUSHDB for a connection, on a goroutine of its own and group after group: to empty a million keys takes
+// the better part of a second, and the other connections of the event loop would stand still for it. Those that want a group
+// wait for that one alone. The connection's later commands come behind it.
+func (c *Cache) flush(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+	args = slices.Clone(args)
+	for i := range args {
+		args[i] = bytes.Clone(args[i])
+	}
+	g, ops := everywhere(spec, args, w.Proto)
+	for i := range ops {
+		ops[i].observedBy(k)
+	}
+	k.order++
+	t, n := k.s.Hold(), k.order
+	k.detach(n)
+	ok := c.work.start(func() {
+		c.flushParts(g, ops, k, n)
+		if g.complete(func() origin { return origin{t: t} }) {
+			g.to = origin{t: t}
+			g.finish()
+		}
+		k.attach(n)
+	})
+	if !ok {
+		t.Reply(errStopping)
+		k.attach(n)
+	}
+}
+
+// flushParts starts every part: here, on its primary, or where the connection's n-th command is parked.
+func (c *Cache) flushParts(g *gather, ops []op, k *conn, n uint64) {
+	var w resp.Writer
+	r := c.takeRound()
+	defer c.giveRound(r)
+	// What came earlier and waits is parked, and so are the parts, behind it.
+	ordered := !c.park.earlier(k, n)
+	began := time.Now()
+	for i := range ops {
+		o, from := &ops[i], origin{sink: g, id: uint64(i), conn: k, n: n}
+		now := c.ticks()
+		if ordered && !c.obs.pause.paused(true, now) {
+			w.Buf, w.Proto = w.Buf[:0], o.proto
+			where := c.exec(o, &w, now, r, from)
+			if where == done || where == elsewhere && c.forward(c.view.Load(), o, from, r) {
+				if time.Since(began) > flushRound {
+					c.endRound(r)
+					began = time.Now()
+				}
+				continue
+			}
+		}
+		c.inPlace(o, from)
+	}
+}
