@@ -77,12 +77,13 @@ func (l *lab) latencies(ctx context.Context, o options) error {
 			}
 			return l.awaitStill(ctx)
 		}},
-		{"a node is killed, and replaced under another address", func(ctx context.Context) error {
+		{"a node is killed, to be replaced", func(ctx context.Context) error {
 			l.blame(second)
 			second.end(syscall.SIGKILL)
-			if err := pause(ctx, 2*time.Second); err != nil {
-				return err
-			}
+			return pause(ctx, 2*time.Second)
+		}},
+		{"it is replaced under another address", func(ctx context.Context) error {
+			l.blame(second)
 			if err := l.replace(second); err != nil {
 				return err
 			}
