@@ -77,7 +77,7 @@ type Options struct {
 	Logger        *slog.Logger                // nil discards
 
 	// ReclaimAfter is how long an id must have been dead before it may come back on
-	// another address; 0 means 30 s. Shorter lets replaced machines in sooner,
+	// another address; 0 means 5 s. Shorter lets replaced machines in sooner,
 	// and lets an impostor take over a name sooner.
 	ReclaimAfter time.Duration
 
@@ -94,7 +94,7 @@ const (
 	tagTLS      = "tls"
 	tagObserver = "observer"
 
-	defaultReclaim   = 30 * time.Second
+	defaultReclaim   = 5 * time.Second
 	eventBuffer      = 1024
 	firstRetry       = 200 * time.Millisecond
 	slowestRetry     = 5 * time.Second

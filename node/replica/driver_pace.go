@@ -107,7 +107,7 @@ func (g *Group[S]) unpin(t *transfer[S]) {
 
 func (g *Group[S]) holdTail() {
 	g.tail.keep, g.tail.most = 0, 0
-	if g.bulk != nil {
+	if g.bulk != nil && g.bulk.peer == g.st.Config().Learner { // learners are few at a time
 		g.tail.keep, g.tail.most = g.bulk.next, pinBytes
 	}
 	for _, t := range g.moving {
@@ -314,18 +314,19 @@ func (d *Driver[S]) kick() {
 // Wake tells when Pace has something to do before the time that it named.
 func (d *Driver[S]) Wake() <-chan struct{} { return d.wake }
 
-// bulk is what a learner lacks of a group whose tail still has all of it: records, which are sent in pieces, too. It belongs
-// to the group's lock.
+// bulk is what a learner, or a replica that was away, lacks of a group whose tail still has all of it: records, which are sent in
+// pieces, too. It belongs to the group's lock.
 type bulk struct {
 	peer       string
 	next, last uint64 // not sent yet
 	newest     Action // what the core wanted the peer to have last
 }
 
-// sendBulk takes what the core sends to a learner, if it is much or comes behind what is much, and sends it piece by piece.
+// sendBulk takes what the core sends to a peer that nobody waits for, if it is much or comes behind what is much, and sends it
+// piece by piece.
 func (g *Group[S]) sendBulk(a *Action, b *Batch[S]) bool {
 	x := g.bulk
-	paced := a.To == g.st.Config().Learner && !g.overrun
+	paced := a.To == g.st.Config().Learner && !g.overrun || g.catchesUp(a)
 	if x != nil && x.peer != a.To {
 		return false
 	}
@@ -370,6 +371,15 @@ func (g *Group[S]) sendBulk(a *Action, b *Batch[S]) bool {
 	return true
 }
 
+// catchesUp tells that a replica is sent what is committed without it, or goes on being sent that, while the others are enough to
+// commit what is new. A node that comes back, after long or with an empty disk, lacks something of every group.
+func (g *Group[S]) catchesUp(a *Action) bool {
+	if g.d.opt.Acks == AcksAll || g.st.Config().Learner == a.To {
+		return false
+	}
+	return (g.bulk != nil || a.Last <= g.st.CommitSeq()) && g.st.Spare(a.To)
+}
+
 // heavy tells whether records are more than goes in one piece.
 func (g *Group[S]) heavy(first, last uint64) bool {
 	n := 0
@@ -411,7 +421,7 @@ func (g *Group[S]) nextBulk(b *Batch[S]) {
 	term, known := g.st.TermAt(x.next - 1)
 	if !up || !known || g.st.Role() != Primary || x.next < g.tail.first {
 		// If more was written meanwhile than a group keeps, no pause is made any more for this learner.
-		g.overrun = g.overrun || x.next < g.tail.first
+		g.overrun = g.overrun || x.next < g.tail.first && x.peer == g.st.Config().Learner
 		g.dropBulk()
 		return
 	}

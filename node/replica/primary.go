@@ -324,6 +324,20 @@ func (s *State) matched() uint64 {
 	return s.majority(func(p *peer) uint64 { return p.match }, s.stored)
 }
 
+// Spare tells that commits don't wait for the peer: without it enough of the others are there and have all that is committed.
+func (s *State) Spare(name string) bool {
+	if s.role != Primary {
+		return false
+	}
+	others := func(p *peer) uint64 {
+		if p.name == name || !p.up {
+			return 0
+		}
+		return p.match
+	}
+	return s.majority(others, s.stored) >= s.commit
+}
+
 // advance commits what a majority holds. Records of older terms are committed only through one of the own term: a
 // majority may hold them and an election still pass them over.
 func (s *State) advance(acts []Action) []Action {
