@@ -141,6 +141,10 @@ type Cluster struct {
 	// clients that still send it commands: until they have learned the new map of
 	// slots. 0 is not at all.
 	Linger time.Duration `key:"linger"`
+	// MaxMoves is how many of the 256 groups of slots may change replicas at the
+	// same time when nodes join, drain or are replaced. More moves data sooner,
+	// fewer leaves commands alone. The topology's leader's counts.
+	MaxMoves int `key:"max_moves"`
 }
 
 // Persistence says what survives on disk.
@@ -227,6 +231,7 @@ func Default() Config {
 			AckTimeout:        5 * time.Second,
 			HandoverTimeout:   10 * time.Second,
 			Linger:            12 * time.Second,
+			MaxMoves:          16,
 		},
 		Persistence: Persistence{
 			Enabled: true, DataDir: "data", Fsync: "everysec", StallTimeout: 10 * time.Second,

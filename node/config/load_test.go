@@ -111,7 +111,7 @@ logging:
   level: INFO
 limits:
   idle_timeout: 300
-`, "HYPERCACHE_NETWORK_RESP_PROT=1")
+`, "HYPERCACHE_CLUSTER_MAX_MOVES=0", "HYPERCACHE_NETWORK_RESP_PROT=1")
 	got := err.Error()
 	for _, want := range []string{
 		`node.yaml:2: server.node_id: the text "a b"; want 1 to 63 of`,
@@ -136,14 +136,15 @@ limits:
 		`node.yaml:24: logging.level: "loud" is unknown`,
 		`node.yaml:25: logging.level: is given twice, first in line 24`,
 		`node.yaml:27: limits.idle_timeout: is the number 300; want a duration with its unit, like 30s`,
+		`cluster.max_moves: 0 is impossible; want 1 to 256, usually 16`,
 		`environment HYPERCACHE_NETWORK_RESP_PROT: there is no such key; did you mean HYPERCACHE_NETWORK_RESP_PORT?`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	if n := len(problemsOf(t, err)); n != 22 {
-		t.Errorf("%d problems, want 22:", n)
+	if n := len(problemsOf(t, err)); n != 23 {
+		t.Errorf("%d problems, want 23:", n)
 	}
 	if t.Failed() {
 		t.Log(got)

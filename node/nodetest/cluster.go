@@ -61,6 +61,7 @@ func start(t testing.TB, prefix string, n int, change func(*config.Config)) *Clu
 	c.base.Cluster.Name = fmt.Sprintf("test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	c.base.Cluster.SuspectAfter = 2 * time.Second // machines that run tests are busy
 	c.base.Cluster.Linger = 0                     // clients of tests know what they stop
+	c.base.Cluster.MaxMoves = 64                  // nobody measures latencies here
 	if change != nil {
 		change(&c.base)
 	}

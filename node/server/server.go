@@ -238,6 +238,7 @@ func (s *Server) openCluster() error {
 		},
 		Stream: topology.Stream(s.net.RaftListener(), s.net.DialRaft), Resolve: s.resolve, Network: s.net,
 		BootstrapExpect: s.expect(), RF: s.cfg.Cluster.ReplicationFactor, Logger: s.log,
+		Timing: topology.Timing{MaxMoves: s.cfg.Cluster.MaxMoves},
 	})
 	if err != nil {
 		return err
