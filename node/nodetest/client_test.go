@@ -47,13 +47,13 @@ func TestBinaryKeysAndValuesOfEverySizePassThroughEveryNode(t *testing.T) {
 			}
 		}
 	}
-	big := string(randomBytes(32 << 20))
+	big := string(randomBytes(17 << 20))
 	r := c.Nodes()[0].Client()
 	if err := r.Set(ctx, big, "v", 0).Err(); err != nil {
-		t.Fatalf("SET with a key of 32 MiB: %v", err)
+		t.Fatalf("SET with a key of 17 MiB: %v", err)
 	}
 	if n, err := r.Del(ctx, big).Result(); err != nil || n != 1 {
-		t.Errorf("DEL of a key of 32 MiB: %d, %v", n, err)
+		t.Errorf("DEL of a key of 17 MiB: %d, %v", n, err)
 	}
 	tooBig := make([]byte, 64<<20+1)
 	err := c.Nodes()[0].Client().Set(ctx, "k", tooBig, 0).Err()
