@@ -326,10 +326,11 @@ type bulk struct {
 // piece by piece.
 func (g *Group[S]) sendBulk(a *Action, b *Batch[S]) bool {
 	x := g.bulk
-	paced := a.To == g.st.Config().Learner && !g.overrun || g.catchesUp(a)
-	if x != nil && x.peer != a.To {
+	if x != nil && x.peer != a.To || x == nil && a.Last < a.First {
 		return false
 	}
+	learner := a.To == g.st.Config().Learner
+	paced := learner && !g.overrun || !learner && g.catchesUp(a)
 	if x == nil {
 		if !paced || !g.heavy(a.First, a.Last) {
 			return false
@@ -374,10 +375,7 @@ func (g *Group[S]) sendBulk(a *Action, b *Batch[S]) bool {
 // catchesUp tells that a replica is sent what is committed without it, or goes on being sent that, while the others are enough to
 // commit what is new. A node that comes back, after long or with an empty disk, lacks something of every group.
 func (g *Group[S]) catchesUp(a *Action) bool {
-	if g.d.opt.Acks == AcksAll || g.st.Config().Learner == a.To {
-		return false
-	}
-	return (g.bulk != nil || a.Last <= g.st.CommitSeq()) && g.st.Spare(a.To)
+	return g.d.opt.Acks != AcksAll && (g.bulk != nil || a.Last <= g.st.CommitSeq()) && g.st.Spare(a.To)
 }
 
 // heavy tells whether records are more than goes in one piece.
