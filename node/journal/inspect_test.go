@@ -110,3 +110,22 @@ func TestInspectRefusesWhatIsInUseAndSaysWhatIsEmpty(t *testing.T) {
 		t.Errorf("records without a manifest: %v", err)
 	}
 }
+
+func TestADoubtedGroupDoesNotVoteUntilItIsComplete(t *testing.T) {
+	m := vfs.NewMem()
+	j, _, _ := mustOpen(t, options(m, EverySec))
+	completeAll(t, j)
+	if err := j.Doubt(3, 5); err != nil {
+		t.Fatal(err)
+	}
+	again, rec, _ := mustOpen(t, options(m.Clone(), EverySec))
+	if !rec.Voter || len(rec.Damaged) != 2 || rec.Damaged[0] != 3 || rec.Damaged[1] != 5 {
+		t.Errorf("voter %t, incomplete %v", rec.Voter, rec.Damaged)
+	}
+	if err := again.Complete(3, 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(true); err != nil {
+		t.Fatal(err)
+	}
+}

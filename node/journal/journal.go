@@ -499,6 +499,17 @@ func (j *Journal) Complete(groups ...uint16) error {
 	return j.saveState()
 }
 
+// Doubt records that the groups may miss something that was acknowledged: the opposite of Complete.
+// It is on the disk itself when it returns nil.
+func (j *Journal) Doubt(groups ...uint16) error {
+	j.mu.Lock()
+	for _, g := range groups {
+		j.incomplete.add(int(g))
+	}
+	j.mu.Unlock()
+	return j.saveState()
+}
+
 // saveState writes the set of incomplete groups if it has changed.
 func (j *Journal) saveState() error {
 	j.stateMu.Lock()

@@ -107,6 +107,12 @@ func (n *Net) Call(ctx context.Context, node, method string, payload []byte) ([]
 	if s == nil {
 		return nil, notSent{fmt.Errorf("call %s on %s: %w", method, node, ErrUnreachable)}
 	}
+	return n.ask(ctx, s, method, payload)
+}
+
+// ask makes a call over a standing stream. ctx has a deadline.
+func (n *Net) ask(ctx context.Context, s *Stream, method string, payload []byte) ([]byte, error) {
+	node := s.Peer.NodeID
 	if len(method) > 255 || len(payload) > maxCallPayload {
 		return nil, fmt.Errorf("call %.40s on %s: %d bytes are above the limit of %d", method, node, len(payload), maxCallPayload)
 	}

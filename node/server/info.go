@@ -384,7 +384,7 @@ func (s *Server) infoServer(add func(string, string), num func(string, int64)) {
 	add("os", runtime.GOOS+" "+runtime.GOARCH)
 	add("arch_bits", strconv.Itoa(strconv.IntSize))
 	num("process_id", int64(os.Getpid()))
-	add("run_id", fmt.Sprintf("%040x", s.restored.incarnation))
+	add("run_id", fmt.Sprintf("%040x", s.incarnation))
 	num("tcp_port", int64(s.cfg.Network.RESPPort))
 	num("server_time_usec", s.UnixMicro())
 	clock := s.clock.Status()

@@ -14,18 +14,17 @@ import (
 
 // restored is what the data directory held.
 type restored struct {
-	incarnation uint64
-	forgetful   bool // promises of an earlier process may be lost; see replica.Restored.PromisesLost
-	keys        int
-	groups      [ring.Groups]replica.Restored
+	forgetful bool // promises of an earlier process may be lost; see replica.Restored.PromisesLost
+	keys      int
+	groups    [ring.Groups]replica.Restored
 }
 
 // recover opens the journal and replays it into the store. Without persistence it says that nothing is known: such a
 // node votes again only after a primary has fed it.
 func (s *Server) recover() (*restored, error) {
-	r := &restored{incarnation: newIncarnation()}
+	r := &restored{}
 	for i := range r.groups {
-		r.groups[i].Incarnation = r.incarnation
+		r.groups[i].Incarnation = s.incarnation
 	}
 	if !s.cfg.Persistence.Enabled {
 		r.forgetful = true

@@ -56,11 +56,14 @@ type Server struct {
 	params    *command.Config
 	secret    []byte
 
-	restored *restored
-	view     atomic.Pointer[command.ClusterView]
-	draining atomic.Bool
-	stalled  atomic.Bool   // the disk does not answer, and the node plays dead
-	routed   atomic.Uint64 // epoch of the topology by which commands are routed
+	incarnation uint64
+	past        *topology.Past // what the directory showed of earlier processes
+	peering     peer.Options
+	restored    *restored
+	view        atomic.Pointer[command.ClusterView]
+	draining    atomic.Bool
+	stalled     atomic.Bool   // the disk does not answer, and the node plays dead
+	routed      atomic.Uint64 // epoch of the topology by which commands are routed
 
 	failovers atomic.Uint64
 	usage     usage
@@ -89,7 +92,7 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), rewrite: make(chan struct{}, 1), built: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), version: Version, fatal: make(chan error, 1), rewrite: make(chan struct{}, 1), built: make(chan struct{}), incarnation: newIncarnation()}
 	s.members.Store(&[]member.Member{})
 	if err := s.open(); err != nil {
 		s.close() // nothing was served: what the journal has is on the disk, and an error of its own is noted in it
@@ -109,12 +112,21 @@ func (s *Server) open() error {
 		return err
 	}
 	// Before the journal is opened, which writes: the directory may be somebody else's.
-	cluster, err := topology.Check(s.topologyDir(), s.id())
+	if s.past, err = topology.ReadPast(s.topologyDir(), s.id()); err != nil {
+		return err
+	}
+	if s.peering, err = s.peerOptions(); err != nil {
+		return err
+	}
+	memories, err := s.recall()
 	if err != nil {
 		return err
 	}
 	s.db = store.New(store.Options{MaxMemory: int64(s.cfg.Cache.MaxMemory), Policy: policy})
 	if s.restored, err = s.recover(); err != nil {
+		return err
+	}
+	if err := s.doubt(memories); err != nil {
 		return err
 	}
 	s.clock = clock.New(clock.Options{Members: s.clockMembers, Freeze: s.db.Freeze, Logger: s.log})
@@ -132,7 +144,7 @@ func (s *Server) open() error {
 	s.cache = cache.New(o)
 	s.driver = replica.NewDriver[*peer.Stream](s.driverOptions(), &s.restored.groups)
 	s.cache.Attach(s.driver)
-	if err := s.openPeers(cluster); err != nil {
+	if err := s.openPeers(); err != nil {
 		return err
 	}
 	s.params = s.parameters()
@@ -180,21 +192,22 @@ func (s *Server) driverOptions() replica.Options {
 	return o
 }
 
-func (s *Server) openPeers(cluster string) error {
+func (s *Server) peerOptions() (peer.Options, error) {
+	server, client, err := s.interNodeTLS()
+	return peer.Options{
+		Self:   peer.Identity{NodeID: s.id(), Incarnation: s.incarnation},
+		Secret: s.secret, Cluster: s.past.Cluster, Server: server, Client: client,
+		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Logger: s.log,
+	}, err
+}
+
+func (s *Server) openPeers() error {
 	ln, err := net.Listen("tcp", s.cfg.Network.RPCAddr())
 	if err != nil {
 		return fmt.Errorf("listen for other nodes (network.rpc_port): %w", err)
 	}
-	server, client, err := s.interNodeTLS()
-	if err != nil {
-		_ = ln.Close()
-		return err
-	}
-	s.net = peer.New(ln, s.handler(), peer.Options{
-		Self:   peer.Identity{NodeID: s.id(), Incarnation: s.restored.incarnation},
-		Secret: s.secret, Cluster: cluster, Server: server, Client: client,
-		HeartbeatEvery: s.cfg.Cluster.HeartbeatInterval, SuspectAfter: s.cfg.Cluster.SuspectAfter, Clock: s.clock, Logger: s.log,
-	})
+	s.peering.Clock = s.clock
+	s.net = peer.New(ln, s.handler(), s.peering)
 	return nil
 }
 
@@ -237,7 +250,7 @@ func (s *Server) openCluster() error {
 			GossipAddr: s.advertised(s.cfg.Network.GossipPort),
 		},
 		Stream: topology.Stream(s.net.RaftListener(), s.net.DialRaft), Resolve: s.resolve, Network: s.net,
-		BootstrapExpect: s.expect(), RF: s.cfg.Cluster.ReplicationFactor, Logger: s.log,
+		BootstrapExpect: s.expect(), RF: s.cfg.Cluster.ReplicationFactor, Was: s.past.State(), Logger: s.log,
 		Timing: topology.Timing{MaxMoves: s.cfg.Cluster.MaxMoves},
 	})
 	if err != nil {

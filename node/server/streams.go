@@ -110,6 +110,8 @@ func (s *Server) call(ctx context.Context, from, method string, payload []byte) 
 		return s.fence(ctx, from, payload)
 	case method == topology.MethodStatus:
 		return s.status(payload)
+	case method == topology.MethodRecall:
+		return topology.Encode(s.recollect(from)), nil
 	}
 	return nil, fmt.Errorf("unknown method %q: is that node of another version?", method)
 }

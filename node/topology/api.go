@@ -161,6 +161,8 @@ type Options struct {
 	// RF is the number of replicas per group of a cluster that is founded by this node. Default 3.
 	RF     int
 	Timing Timing
+	// Was is the state that ReadPast found in DataDir, nil if none or unknown: which earlier processes need not be remembered.
+	Was    *State
 	Logger *slog.Logger // nil: nothing is logged
 
 	wrapLog func(raft.LogStore) raft.LogStore // tests put faults into the log with it

@@ -13,6 +13,7 @@ const (
 	Prefix       = "topology."
 	MethodFence  = "replica.fence"  // FenceCall -> FenceAnswer
 	MethodStatus = "replica.status" // StatusCall -> StatusAnswer
+	MethodRecall = "node.recall"    // nothing -> Recalled, of the asking node
 
 	methodGrant    = Prefix + "grant"
 	methodHello    = Prefix + "hello"

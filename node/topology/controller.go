@@ -24,6 +24,7 @@ type Controller struct {
 	down      map[string]bool
 	since     map[string]time.Time
 	status    map[string]nodeStatus
+	acted     map[string]deed // of members, down or not
 	target    []ring.Placement
 	targetKey string    // what target was computed for
 	wantKey   string    // what it should be computed for
@@ -38,7 +39,14 @@ func newController(o *Options) *Controller {
 	return &Controller{
 		self: o.NodeID, expect: o.BootstrapExpect, timing: o.Timing, log: o.Logger,
 		down: map[string]bool{}, since: map[string]time.Time{}, status: map[string]nodeStatus{},
+		acted: map[string]deed{},
 	}
+}
+
+// deed is the newest epoch that a process was heard to act on.
+type deed struct {
+	run   string
+	epoch uint64
 }
 
 // plan decides what to do next. Moves are taken on a tick at most: many with one commit, since every node looks through all

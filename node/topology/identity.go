@@ -15,6 +15,8 @@ type identity struct {
 	ClusterID string `json:"cluster_id,omitempty"`
 	// Recovery names a recovery of the topology that was begun and has not ended: the directory may hold half of it.
 	Recovery string `json:"recovery,omitempty"`
+	// Runs are the incarnations that have used the directory, the newest last; see Past.
+	Runs []string `json:"runs,omitempty"`
 }
 
 const identityFile = "identity.json"
@@ -84,22 +86,12 @@ func (t *Topology) bindIdentity(cluster string) (changed bool, err error) {
 	if t.identity.ClusterID != "" {
 		return false, fmt.Errorf("%w: %s, not %s", errOtherCluster, t.identity.ClusterID, cluster)
 	}
-	id := identity{NodeID: t.o.NodeID, ClusterID: cluster}
+	id := identity{NodeID: t.o.NodeID, ClusterID: cluster, Runs: []string{t.o.Self.Run}}
 	if err := id.write(t.o.DataDir); err != nil {
 		return false, err
 	}
 	t.identity = id
 	return true, nil
-}
-
-// Check tells, before Open and before anything else of the node is touched, whether a topology directory can be nodeID's,
-// and which cluster it belongs to ("": none yet). A missing directory can.
-func Check(dir, nodeID string) (cluster string, err error) {
-	id, err := readIdentity(dir)
-	if err != nil {
-		return "", err
-	}
-	return id.ClusterID, id.check(dir, nodeID)
 }
 
 func (id *identity) check(dir, nodeID string) error {

@@ -139,6 +139,7 @@ func (c *Controller) observe(st *State, now time.Time, isDown func(string) bool)
 			delete(c.down, id)
 			delete(c.since, id)
 			delete(c.status, id)
+			delete(c.acted, id)
 			continue
 		}
 		down := isDown(id)
@@ -327,6 +328,9 @@ func (c *Controller) learn(st *State, node string, asked time.Time, ans *StatusA
 		}
 	}
 	c.status[node] = ns
+	if d := c.acted[node]; d.run != ns.run || d.epoch < ns.epoch {
+		c.acted[node] = deed{ns.run, ns.epoch}
+	}
 	for i := range st.Groups {
 		g, gv := &st.Groups[i], &c.groups[i]
 		if g.Primary != node || !asked.After(gv.changed) || g.Epoch > c.epoch {

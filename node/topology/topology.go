@@ -73,6 +73,9 @@ func Open(o Options) (*Topology, error) {
 		return nil, fmt.Errorf("open topology: %w", err)
 	}
 	id.NodeID = o.NodeID
+	if err := id.started(o.DataDir, o.Self.Run, o.Was); err != nil {
+		return nil, fmt.Errorf("open topology: %w", err)
+	}
 	t := &Topology{
 		o: o, log: o.Logger, identity: id, discovered: map[string]Member{},
 		kicks: make(chan struct{}, 1), changes: make(chan struct{}, 1), unheard: emptyState(),
