@@ -92,8 +92,8 @@ func newVMStack(t *testing.T, s site) *vmStack {
 	for _, p := range []*cloud.Provider{v.cloud.Provider(), random} {
 		ports[p.Name] = serve(t, p)
 	}
-	// The program must have all clouds, and reaches nodes as an operator with `ssh -D` would.
-	v.env = append(v.env, "PULUMI_DEBUG_PROVIDERS="+cloud.Environment(ports), "GOFLAGS=")
+	// The program must have all clouds, other than what pulumi-env.sh sets, and reaches nodes as an operator with `ssh -D` would.
+	v.env = append(v.env, "PULUMI_DEBUG_PROVIDERS="+cloud.Environment(ports), "GOFLAGS="+strings.TrimPrefix(os.Getenv("GOFLAGS"), "-tags=localonly"))
 	v.pulumi("stack", "init", "e2e")
 	for key, value := range map[string]string{
 		"cloud": s.cloud, "region": s.region, "readyTimeout": bootLimit, "drainTimeout": "120", "healthGateProxy": v.proxy(),
