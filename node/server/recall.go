@@ -20,6 +20,9 @@ const recallWithin = time.Second
 // It refuses to start on an older copy of the directory, as far as a member that answers can tell: a node that starts with all
 // others down, or with those alone that know less than itself, goes on.
 func (s *Server) recall() (map[string]*topology.Recalled, error) {
+	if s.past.Problem != nil {
+		s.log.Warn("cannot ask other members whether this data directory is an older copy of itself", "error", s.past.Problem)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), recallWithin)
 	defer cancel()
 	var mu sync.Mutex

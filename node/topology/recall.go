@@ -24,10 +24,12 @@ type Past struct {
 	runs    []string
 	state   *State // nil: none yet
 	node    string
+	// Problem is why Raft's state could not be read, so that Check finds nothing. Open fails for most of these reasons, too.
+	Problem error
 }
 
 // ReadPast reads the directory of a node that does not run, and changes nothing. Its errors are those of a directory that cannot
-// be nodeID's. What cannot be read of Raft's state is left out: Open tells.
+// be nodeID's.
 func ReadPast(dir, nodeID string) (*Past, error) {
 	id, err := readIdentity(dir)
 	if err != nil {
@@ -38,7 +40,8 @@ func ReadPast(dir, nodeID string) (*Past, error) {
 	}
 	p := &Past{Cluster: id.ClusterID, runs: id.Runs, node: nodeID}
 	if p.Cluster != "" {
-		if r, err := Inspect(dir); err == nil {
+		r, err := Inspect(dir)
+		if p.Problem = err; err == nil {
 			p.state = r.State
 		}
 	}
