@@ -173,12 +173,7 @@ func (s *Server) driverOptions() replica.Options {
 	o := replica.Options{
 		Self: s.id(), Machine: s.cache, Lease: s.cfg.Cluster.Lease, Logger: s.log,
 		NoLease: s.cfg.Cluster.Reads == "quorum", MaxStaleness: s.cfg.Cluster.MaxStaleness,
-		Fatal: func(err error) {
-			select {
-			case s.fatal <- err:
-			default:
-			}
-		},
+		Fatal: s.fails,
 	}
 	if s.journal != nil {
 		o.Journal = s.journal
@@ -190,6 +185,14 @@ func (s *Server) driverOptions() replica.Options {
 		o.Acks = replica.AcksAll
 	}
 	return o
+}
+
+// fails ends Run with the first error that it is called with.
+func (s *Server) fails(err error) {
+	select {
+	case s.fatal <- err:
+	default: // it ends already
+	}
 }
 
 func (s *Server) peerOptions() (peer.Options, error) {
@@ -243,7 +246,7 @@ func (s *Server) openClients(loops int) error {
 func (s *Server) openCluster() error {
 	var err error
 	s.topology, err = topology.Open(topology.Options{
-		NodeID: s.id(), DataDir: s.topologyDir(), Bound: s.net.SetCluster,
+		NodeID: s.id(), DataDir: s.topologyDir(), Bound: s.net.SetCluster, Fatal: s.fails,
 		Self: topology.Member{
 			Addr: s.advertised(s.cfg.Network.RPCPort), Zone: s.cfg.Cluster.Zone,
 			RESPAddr: s.advertised(s.cfg.Network.RESPPort), HTTPAddr: s.advertised(s.cfg.Network.HTTPPort),

@@ -155,6 +155,9 @@ type Options struct {
 	Network Network
 	// Bound, unless nil, is told once when the node becomes part of a cluster. It must not block.
 	Bound func(cluster string)
+	// Fatal, unless nil, is told when Raft's log cannot be written, unless the disk is full: what is on it is in doubt, and no later
+	// write mends that. It may be called again and must not block. Whoever is told should end the process.
+	Fatal func(error)
 	// BootstrapExpect is how many nodes found a new cluster together. 0 and 1: this node alone, at once. Less than 0:
 	// never found one, wait to be taken into one. It counts only on a node without Raft state.
 	BootstrapExpect int

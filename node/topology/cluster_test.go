@@ -36,7 +36,8 @@ type fabric struct {
 // fakeDisk is what survives a restart.
 type fakeDisk struct {
 	dir    string
-	full   atomic.Bool // Raft's log can't be written
+	fails  atomic.Pointer[error] // unless nil, what comes of writes of Raft's log
+	ended  atomic.Pointer[error] // what Options.Fatal was told first
 	groups [ring.Groups]fakeReplica
 }
 
@@ -112,10 +113,10 @@ func (f *fabric) start(id string, expect int) *fakeNode {
 	f.mu.Lock()
 	f.nodes[id] = n
 	f.mu.Unlock()
-	wrap := func(s raft.LogStore) raft.LogStore { return &faultyLog{LogStore: s, full: &disk.full} }
+	wrap := func(s raft.LogStore) raft.LogStore { return &faultyLog{LogStore: s, disk: disk} }
 	top, err := Open(Options{
-		wrapLog: wrap,
-		NodeID:  id, DataDir: disk.dir, Stream: tcpStream{l}, Network: n, BootstrapExpect: expect, RF: 3, Timing: testTiming(),
+		wrapLog: wrap, Fatal: func(err error) { disk.ended.CompareAndSwap(nil, &err) },
+		NodeID: id, DataDir: disk.dir, Stream: tcpStream{l}, Network: n, BootstrapExpect: expect, RF: 3, Timing: testTiming(),
 		Self: Member{Zone: "z" + id[len(id)-1:]}, Logger: log,
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func (c *consensus) start(o *Options, f *fsm, log hclog.Logger) error {
 	if o.wrapLog != nil {
 		store = o.wrapLog(store)
 	}
-	c.log = &logCache{LogStore: store}
+	c.log = &logCache{LogStore: store, fatal: o.Fatal}
 	if c.raft, err = raft.NewRaft(conf, f, c.log, c.store, snapshots, c.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

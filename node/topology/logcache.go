@@ -1,7 +1,10 @@
 package topology
 
 import (
+	"errors"
+	"fmt"
 	"sync"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 
@@ -22,6 +25,7 @@ const (
 type logCache struct {
 	raft.LogStore
 	storing underway.Operation
+	fatal   func(error) // see Options.Fatal
 	mu      sync.RWMutex
 	ring    [snapshotEvery]*raft.Log
 }
@@ -46,6 +50,10 @@ func (c *logCache) StoreLogs(logs []*raft.Log) error {
 	c.storing.Begin()
 	err := c.LogStore.StoreLogs(logs)
 	c.storing.End()
+	if err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) && c.fatal != nil {
+		// Raft itself says so and goes on, deaf to every change, while the node looks alive to all others.
+		c.fatal(fmt.Errorf("write the topology's log: %w", err))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range logs {

@@ -3,7 +3,8 @@ package topology
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"io/fs"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -47,37 +48,69 @@ func TestADeadMemberIsRemovedAndItsReplicasAreMadeAnew(t *testing.T) {
 	f.checkNothingLost(f.node("n1").top.State())
 }
 
-// faultyLog is Raft's log on a disk that may be full.
+// faultyLog is Raft's log on a disk that may fail, or be full.
 type faultyLog struct {
 	raft.LogStore
-	full *atomic.Bool
+	disk *fakeDisk
 }
 
 func (l *faultyLog) StoreLogs(logs []*raft.Log) error {
-	if l.full.Load() {
-		return syscall.ENOSPC
+	if err := l.disk.fails.Load(); err != nil {
+		return *err
 	}
 	return l.LogStore.StoreLogs(logs)
 }
 
 func (l *faultyLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
 
+// follower is a node that does not lead.
+func (f *fabric) follower(ids ...string) string {
+	leader := f.leader()
+	for _, id := range ids {
+		if id != leader {
+			return id
+		}
+	}
+	f.t.Fatalf("no other than %s among %v", leader, ids)
+	return ""
+}
+
 func TestAMemberThatCouldNotWriteRaftsLogHearsOfEverythingAfterwards(t *testing.T) {
 	f := newFabric(t)
 	ids := f.three()
 	f.writeAll("n1")
-	leader := f.leader()
-	sick := ids[0]
-	if sick == leader {
-		sick = ids[1]
-	}
-	f.disks[sick].full.Store(true)
+	leader, sick := f.leader(), f.follower(ids...)
+	full := &fs.PathError{Op: "write", Path: "raft.db", Err: syscall.ENOSPC}
+	f.disks[sick].fails.Store(new(error(full)))
 	before := f.node(leader).top.State().Epoch
 	f.start("n4", 3)
 	ids = append(ids, "n4")
 	f.meet(ids...)
 	f.eventually("much has changed", func() bool { return f.node(leader).top.State().Epoch > before+20 })
-	f.disks[sick].full.Store(false)
+	f.disks[sick].fails.Store(nil)
 	f.eventually("four nodes share", func() bool { return f.settled(sick, 3, ids...) })
 	f.checkNothingLost(f.node(sick).top.State())
+	if err := f.disks[sick].ended.Load(); err != nil {
+		t.Errorf("a full disk is fatal: %v", *err)
+	}
+}
+
+// Raft goes on when its log cannot be written: such a node would look alive, vote for nobody and hear of no change for good.
+func TestAMemberWhoseDiskFailsSaysThatItMustEnd(t *testing.T) {
+	f := newFabric(t)
+	ids := f.three()
+	sick := f.follower(ids...)
+	broken := &fs.PathError{Op: "write", Path: "raft.db", Err: syscall.EIO}
+	f.disks[sick].fails.Store(new(error(broken)))
+	f.start("n4", 3)
+	f.meet(append(ids, "n4")...)
+	f.eventually("it is told", func() bool { return f.disks[sick].ended.Load() != nil })
+	if err := *f.disks[sick].ended.Load(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "topology's log") {
+		t.Errorf("it is told %v", err)
+	}
+	for id, d := range f.disks {
+		if err := d.ended.Load(); err != nil && id != sick {
+			t.Errorf("%s must end, too: %v", id, *err)
+		}
+	}
 }

@@ -31,7 +31,7 @@ type kind struct {
 const hold = 5 * time.Second
 
 func kinds() []kind {
-	return append(clockKinds(), []kind{
+	return append(append(clockKinds(), diskKinds()...), []kind{
 		{"nothing (for comparison)", 1, func(ctx context.Context, _ *lab, _ *rand.Rand) error { return pause(ctx, hold) }},
 		{"kill -9, restart after 5 s", 3, killed},
 		{"kill -9, restart at once", 3, bounced},
@@ -48,7 +48,6 @@ func kinds() []kind {
 		{"20 % packet loss", 3, ruled(rules{loss: 0.2})},
 		{"delay of 50 to 150 ms", 3, ruled(rules{delay: 50 * time.Millisecond, jitter: 100 * time.Millisecond})},
 		{"duplicates and reordering", 3, ruled(rules{duplicate: 0.3, jitter: 20 * time.Millisecond})},
-		{"disk full on one node", 3, diskFull},
 		{"drain, leave, wipe, join again", 4, rejoined},
 		{"dead for good, replaced under another address", 4, replaced},
 		{"kill -9 of one, another cut off", 5, twoAtOnce},

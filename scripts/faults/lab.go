@@ -24,8 +24,6 @@ const (
 	respPort, httpPort = 8080, 9080
 	clientHost         = 2
 	firstHost          = 10
-	// diskBytes is the size of each node's file system.
-	diskBytes = 512 << 20
 )
 
 // lab is a cluster of real processes: each node has a network namespace and a small file system of its own.
@@ -35,6 +33,7 @@ type lab struct {
 	program string
 	acks    string
 	fsync   string
+	stall   time.Duration
 	trace   bool // tell of every operation that was not acknowledged, or late
 	begun   time.Time
 	wire    *wire
@@ -43,7 +42,8 @@ type lab struct {
 	sick    map[string]bool // under mu; ids of the nodes that the present fault is about
 	next    int             // number of the next host
 	spaces  []string
-	mounts  []string
+	shelf   bool    // of disks, is mounted
+	made    []*disk // all that are mounted, also of nodes that were replaced
 }
 
 // host is one node's machine.
@@ -53,6 +53,7 @@ type host struct {
 	namespace string
 	addr      netip.Addr
 	data      string
+	disk      *disk
 	bootID    string // file that the node sees as the kernel's boot id
 	boots     int
 
@@ -60,7 +61,7 @@ type host struct {
 	cmd *exec.Cmd
 }
 
-func openLab(ctx context.Context, program, acks, fsync string, n int, seed uint64, trace bool) (*lab, error) {
+func openLab(ctx context.Context, o options) (*lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root")
 	}
@@ -68,11 +69,14 @@ func openLab(ctx context.Context, program, acks, fsync string, n int, seed uint6
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{name: fmt.Sprintf("hcf%d", os.Getpid()), dir: dir, acks: acks, fsync: fsync, trace: trace, begun: time.Now(), wire: newWire(seed), next: firstHost, sick: map[string]bool{}}
-	if program == "" {
+	l := &lab{
+		name: fmt.Sprintf("hcf%d", os.Getpid()), dir: dir, acks: o.acks, fsync: o.fsync, stall: o.stall, trace: o.trace, begun: time.Now(),
+		wire: newWire(o.seed), next: firstHost, sick: map[string]bool{},
+	}
+	if o.program == "" {
 		l.program, err = build(ctx, dir)
 	} else {
-		l.program, err = filepath.Abs(program)
+		l.program, err = filepath.Abs(o.program)
 	}
 	if err != nil {
 		return l, err
@@ -80,13 +84,17 @@ func openLab(ctx context.Context, program, acks, fsync string, n int, seed uint6
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("a secret for fault runs only"), 0o600); err != nil {
 		return l, err
 	}
+	if err := openShelf(l.shelfDir()); err != nil {
+		return l, err
+	}
+	l.shelf = true
 	if err := l.space("client"); err != nil {
 		return l, err
 	}
 	if err := l.wire.attach(l.name+"-client", hostAddr(clientHost), false); err != nil {
 		return l, err
 	}
-	for i := range n {
+	for i := range o.nodes {
 		h, err := l.addHost(fmt.Sprintf("n%d", i+1), fmt.Sprintf("z%d", i%3+1))
 		if err != nil {
 			return l, err
@@ -113,10 +121,12 @@ func (l *lab) space(name string) error {
 	return nil
 }
 
+func (l *lab) shelfDir() string { return filepath.Join(l.dir, "disks") }
+
 // addHost makes a machine that is not switched on yet.
 func (l *lab) addHost(id, zone string) (*host, error) {
 	name := fmt.Sprintf("h%d", l.next)
-	h := &host{lab: l, id: id, zone: zone, namespace: l.name + "-" + name, addr: hostAddr(l.next), data: filepath.Join(l.dir, name)}
+	h := &host{lab: l, id: id, zone: zone, namespace: l.name + "-" + name, addr: hostAddr(l.next), data: filepath.Join(l.shelfDir(), name)}
 	l.next++
 	h.bootID = h.data + ".boot"
 	if err := l.space(name); err != nil {
@@ -125,13 +135,11 @@ func (l *lab) addHost(id, zone string) (*host, error) {
 	if err := l.wire.attach(h.namespace, h.addr, true); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(h.data, 0o700); err != nil {
+	var err error
+	if h.disk, err = newDisk(h.data); err != nil {
 		return nil, err
 	}
-	if err := command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", diskBytes), "hypercache-faults", h.data); err != nil {
-		return nil, err
-	}
-	l.mounts = append(l.mounts, h.data)
+	l.made = append(l.made, h.disk)
 	return h, h.reboot()
 }
 
@@ -149,7 +157,7 @@ func (l *lab) all() []*host {
 	return slices.Clone(l.nodes)
 }
 
-// blame says which nodes the present fault is about; heal says that there is none, and puts clocks right.
+// blame says which nodes the present fault is about; heal says that there is none, puts clocks right and thaws disks.
 func (l *lab) blame(sick ...*host) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,6 +172,9 @@ func (l *lab) heal() {
 	defer l.mu.Unlock()
 	for _, h := range l.nodes {
 		_ = os.Remove(h.clockFile()) // mostly there is none
+		if err := h.disk.thaw(); err != nil {
+			fmt.Fprintln(os.Stderr, "faults:", err)
+		}
 	}
 	clear(l.sick)
 }
@@ -217,7 +228,8 @@ func (h *host) start() error {
 		"--network.resp_bind_addr=0.0.0.0", "--network.http_bind_addr=0.0.0.0", "--cluster.seeds=" + l.seeds(),
 		"--cluster.bootstrap_expect=3", "--cluster.replication_factor=3", "--cluster.write_acks=" + l.acks,
 		"--cluster.secret_file=" + filepath.Join(l.dir, "secret"), "--persistence.data_dir=" + h.data,
-		"--persistence.fsync=" + l.fsync, "--persistence.rewrite_min_size=16mb", "--cache.max_memory=2gb",
+		"--persistence.fsync=" + l.fsync, "--persistence.stall_timeout=" + l.stall.String(),
+		"--persistence.rewrite_min_size=16mb", "--cache.max_memory=2gb",
 	}
 	h.cmd = exec.Command("ip", args...)
 	h.cmd.Env = append(os.Environ(), stepFile+"="+h.clockFile())
@@ -251,13 +263,19 @@ func (h *host) end(s syscall.Signal) {
 // close ends everything that the lab made.
 func (l *lab) close() error {
 	var errs []error
+	for _, d := range l.made {
+		errs = append(errs, d.thaw()) // nobody who writes to it could be killed
+	}
 	for _, h := range l.all() {
 		h.signal(syscall.SIGCONT)
 		h.end(syscall.SIGKILL)
 	}
 	l.wire.close()
-	for _, m := range l.mounts {
-		errs = append(errs, command("umount", m))
+	for _, d := range l.made {
+		errs = append(errs, command("umount", d.dir))
+	}
+	if l.shelf {
+		errs = append(errs, command("umount", l.shelfDir()))
 	}
 	for _, s := range l.spaces {
 		errs = append(errs, ip("netns", "del", s))

@@ -4,7 +4,7 @@
 // write to it, and says whether anything that was acknowledged is lost, doubled or seen out of order.
 //
 // Every node has a network namespace, an address and a small file system of its own; the wire between them is this
-// program. It needs root and iproute2, and removes what it made. See docs/reliability.md for results.
+// program. It needs root, iproute2 and e2fsprogs, and removes what it made. See docs/reliability.md for results.
 package main
 
 import (
@@ -24,6 +24,7 @@ import (
 type options struct {
 	program, acks, fsync, only string
 	samples                    string
+	stall                      time.Duration
 	minutes                    float64
 	nodes, workers             int
 	seed                       uint64
@@ -38,6 +39,7 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 12, "clients that write")
 	flag.StringVar(&o.acks, "acks", "quorum", "cluster.write_acks")
 	flag.StringVar(&o.fsync, "fsync", "everysec", "persistence.fsync")
+	flag.DurationVar(&o.stall, "stall", time.Second, "persistence.stall_timeout")
 	flag.StringVar(&o.only, "only", "", "only faults (or phases of -latencies) whose name has one of these in it, a | between them")
 	flag.Uint64Var(&o.seed, "seed", 0, "of all choices; 0: by chance")
 	flag.BoolVar(&o.keep, "keep", false, "keep the nodes' logs though nothing failed")
@@ -79,7 +81,7 @@ func run(ctx context.Context, o options) error {
 	if len(todo) == 0 && !o.latencies {
 		return fmt.Errorf("no fault that %d nodes can have is named like %q", o.nodes, o.only)
 	}
-	l, err := openLab(ctx, o.program, o.acks, o.fsync, o.nodes, o.seed, o.trace)
+	l, err := openLab(ctx, o)
 	if l == nil {
 		return err
 	}
