@@ -339,7 +339,7 @@ func (j *Journal) noteFailure() {
 func (j *Journal) note() bool {
 	j.stateMu.Lock()
 	defer j.stateMu.Unlock()
-	if j.noted {
+	if j.Noted() {
 		return true
 	}
 	j.state.failed, j.state.clean = true, false
@@ -350,6 +350,8 @@ func (j *Journal) note() bool {
 			err = nil
 		}
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.noted = err == nil
 	return j.noted
 }
@@ -357,10 +359,9 @@ func (j *Journal) note() bool {
 // Noted tells whether the directory says that the journal has failed, if it has. Only with Options.Manual, where Tick writes that
 // down, does it matter to anybody else.
 func (j *Journal) Noted() bool {
-	failed := j.failure() != nil
-	j.stateMu.Lock()
-	defer j.stateMu.Unlock()
-	return !failed || j.noted
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err == nil || j.noted
 }
 
 // syncTo syncs the increment up to position target. Called without mu.

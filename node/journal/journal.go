@@ -48,7 +48,6 @@ type Journal struct {
 
 	stateMu sync.Mutex
 	state   state // as written last
-	noted   bool  // the failure
 
 	promiseMu sync.Mutex
 	promises  [ring.Groups]uint64
@@ -71,7 +70,8 @@ type Journal struct {
 	full     error         // the disk is full
 	attempts uint64        // flushes that have ended
 	err      error         // final
-	noting   chan struct{} // closed once the failure was noted, or could not be
+	noted    bool          // the directory says that err happened
+	noting   chan struct{} // closed once it does, or cannot
 	live     bool          // Replay succeeded
 	closing  bool
 

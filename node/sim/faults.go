@@ -37,7 +37,8 @@ var allFaults = []fault{
 	{"compact", 1, (*faults).compact}, {"join", 2, (*faults).join}, {"drain", 2, (*faults).drain},
 	{"restart", 1, (*faults).restart}, {"leader", 1, (*faults).leader}, {"shortLog", 2, (*faults).shortLog},
 	{"pauseLeader", 1, (*faults).pauseLeader}, {"leapfrog", 2, (*faults).leapfrog}, {"forgotten", 3, (*faults).forgotten},
-	{"swap", 1, (*faults).swap},
+	{"swap", 1, (*faults).swap}, {"ioErrors", 2, (*faults).ioErrors}, {"fullDisk", 1, (*faults).fullDisk},
+	{"lostSync", 1, (*faults).lostSync},
 }
 
 func (f *faults) build(w *world) {
@@ -124,7 +125,7 @@ func (f *faults) restartLater(n *node) {
 
 // killMidWrite ends a process before some operation of its disk to come: in a write, a rewrite, a recovery.
 func (f *faults) killMidWrite() {
-	if n := f.victim(); n.ready {
+	if n := f.victim(); n.ready && !n.sick() {
 		n.crashIn, n.crashPower = 1+f.w.RNG.IntN(30), false
 		if f.w.Chance(0.4) {
 			n.rewrite()
@@ -143,7 +144,7 @@ func (f *faults) killMany() {
 // spare tells whether the voters of every group still are majorities without n, and Raft's without its disk if that
 // goes too.
 func (f *faults) spare(n *node, disk bool) bool {
-	if disk && !f.w.raft.spare(n) {
+	if disk && !f.w.raft.spare(n) || n.unnoted() {
 		return false
 	}
 	st := f.w.raft.state()
@@ -165,7 +166,7 @@ func (f *faults) spare(n *node, disk bool) bool {
 func (f *faults) voters(g uint16, set []string, n *node) (count int) {
 	for _, id := range set {
 		m := f.w.node(id)
-		if m == n || f.rotten[m] || !m.wanted {
+		if m == n || f.rotten[m] || m.sick() || !m.wanted {
 			continue
 		}
 		if m.ready && m.votes(g) || !m.ready && m.voter[g] {
@@ -186,30 +187,52 @@ func (f *faults) powerLoss() {
 
 func (f *faults) powerMidWrite() {
 	n := f.victim()
-	if n.ready && n.policy == journal.Always && !f.rotten[n] {
+	if n.ready && n.policy == journal.Always && !f.rotten[n] && !n.sick() {
 		n.crashIn, n.crashPower = 1+f.w.RNG.IntN(30), true
 	}
+}
+
+// pair returns the primary of a busy group and one of its followers, which runs; or nil.
+func (f *faults) pair() (p, n *node, replicas []string) {
+	w := f.w
+	g := &w.raft.state().Groups[w.groups[w.RNG.IntN(min(3, len(w.groups)))]]
+	if p = w.node(g.Primary); p == nil || len(g.Replicas) < 3 {
+		return nil, nil, nil
+	}
+	if n = w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))]); n == p || !n.ready {
+		return nil, nil, nil
+	}
+	return p, n, g.Replicas
+}
+
+// pairOff leaves a primary alone with one of its followers.
+func (f *faults) pairOff(p, n *node, replicas []string) {
+	f.w.count.Partitions++
+	f.w.Tracef("%s with %s alone", p.id, n.id)
+	for _, id := range replicas {
+		if m := f.w.node(id); m != p && m != n {
+			f.w.net.cut[p.index][m.index], f.w.net.cut[m.index][p.index] = true, true
+		}
+	}
+}
+
+// pairPart has the others go on without that primary.
+func (f *faults) pairPart(p *node) {
+	f.soon(0, 100*millisecond, func() {
+		f.healLinks()
+		f.cutOff(p)
+		f.healLater()
+	})
 }
 
 // shortLog lets one follower alone hold what is acknowledged, takes its power, and leaves it with those that lack it.
 func (f *faults) shortLog() {
 	w := f.w
-	g := &w.raft.state().Groups[w.groups[w.RNG.IntN(min(3, len(w.groups)))]]
-	p := w.node(g.Primary)
-	if p == nil || len(g.Replicas) < 3 {
+	p, n, replicas := f.pair()
+	if n == nil {
 		return
 	}
-	n := w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))])
-	if n == p || !n.ready {
-		return
-	}
-	w.count.Partitions++
-	w.Tracef("short log: %s with %s alone", p.id, n.id)
-	for _, id := range g.Replicas {
-		if m := w.node(id); m != p && m != n {
-			w.net.cut[p.index][m.index], w.net.cut[m.index][p.index] = true, true
-		}
-	}
+	f.pairOff(p, n, replicas)
 	f.soon(20*millisecond, 300*millisecond, func() {
 		switch {
 		case n.ready && w.Chance(0.3) && f.spare(n, true) && !f.draining():
@@ -222,11 +245,7 @@ func (f *faults) shortLog() {
 		default:
 			f.killNode(n)
 		}
-		f.soon(0, 100*millisecond, func() {
-			f.healLinks()
-			f.cutOff(p)
-			f.healLater()
-		})
+		f.pairPart(p)
 	})
 }
 

@@ -36,6 +36,9 @@ var knockouts = []knockout{
 	{name: "elect-minority", opts: Options{ElectMinority: true}, mix: "isolate partition shortLog"},
 	{name: "swap-at-once", opts: Options{SwapAtOnce: true}, mix: "swap isolate kill partition"},
 	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "join drain kill powerLoss", rare: true},
+	{name: "forgive-sync", opts: Options{ForgiveSync: true}, mix: "lostSync"},
+	{name: "forget-failure", opts: Options{ForgetFailure: true}, mix: "lostSync"},
+	{name: "ack-full", opts: Options{AckFull: true}, mix: "fullDisk killMany"},
 	{name: "clock-stops", opts: Options{ClockStops: true}, mix: "pauseLeader"},
 }
 
