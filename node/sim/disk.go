@@ -69,11 +69,13 @@ func (n *node) diskFails(op vfs.Op, name string) error {
 		n.w.count.NoSpace++
 	} else {
 		n.w.count.IOErrors++
+		n.lost = n.w.Now
 	}
 	switch {
 	case op == vfs.OpWrite:
 		return &vfs.ShortWrite{N: n.w.RNG.IntN(60), Err: t.err}
 	case op == vfs.OpSync:
+		n.lost = n.w.Now
 		return n.failedSync(t.err)
 	}
 	return t.err
@@ -90,6 +92,11 @@ func (n *node) failedSync(err error) error {
 // sick tells that the disk may soon lose what was acknowledged, or has.
 func (n *node) sick() bool {
 	return n.trouble.err == syscall.EIO || slices.Contains(n.trouble.ops, vfs.OpSync) || n.unnoted()
+}
+
+// lossy tells that the disk has lost something in the last seconds, or is about to.
+func (n *node) lossy() bool {
+	return n.lost > 0 && n.w.Now-n.lost < 10*second || n.w.faults.rotten[n] || n.sick()
 }
 
 // unnoted tells that the journal has failed and the directory does not say so yet.

@@ -38,7 +38,7 @@ var allFaults = []fault{
 	{"restart", 1, (*faults).restart}, {"leader", 1, (*faults).leader}, {"shortLog", 2, (*faults).shortLog},
 	{"pauseLeader", 1, (*faults).pauseLeader}, {"leapfrog", 2, (*faults).leapfrog}, {"forgotten", 3, (*faults).forgotten},
 	{"swap", 1, (*faults).swap}, {"ioErrors", 2, (*faults).ioErrors}, {"fullDisk", 1, (*faults).fullDisk},
-	{"lostSync", 1, (*faults).lostSync},
+	{"lostSync", 1, (*faults).lostSync}, {"starve", 1, (*faults).starve},
 }
 
 func (f *faults) build(w *world) {
@@ -617,6 +617,23 @@ func (f *faults) restart() {
 			}
 		}
 	})
+}
+
+// starve cuts those off from their primaries who are to get a group from them; nobody else.
+func (f *faults) starve() {
+	w, st := f.w, f.w.raft.state()
+	for _, id := range w.groups {
+		g := &st.Groups[id]
+		p := w.node(g.Primary)
+		for _, n := range w.nodes {
+			if p != nil && n != p && (g.Learner == n.id || slices.Contains(g.Next, n.id) && !slices.Contains(g.Replicas, n.id)) {
+				w.count.Partitions++
+				w.Tracef("%s gets nothing from %s", n.id, p.id)
+				w.net.cut[p.index][n.index], w.net.cut[n.index][p.index] = true, true
+			}
+		}
+	}
+	f.healLater()
 }
 
 // ask has the leader of the topology commit a wish, if there is one.

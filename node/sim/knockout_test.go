@@ -35,7 +35,7 @@ var knockouts = []knockout{
 	{name: "wiped-votes", opts: Options{WipedVotes: true}, mix: "wipe shortLog kill"},
 	{name: "elect-minority", opts: Options{ElectMinority: true}, mix: "isolate partition shortLog"},
 	{name: "swap-at-once", opts: Options{SwapAtOnce: true}, mix: "swap isolate kill partition"},
-	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "join drain kill powerLoss", rare: true},
+	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "drain starve slowDisk"},
 	{name: "forgive-sync", opts: Options{ForgiveSync: true}, mix: "lostSync"},
 	{name: "forget-failure", opts: Options{ForgetFailure: true}, mix: "lostSync"},
 	{name: "ack-full", opts: Options{AckFull: true}, mix: "fullDisk killMany"},

@@ -32,6 +32,7 @@ type node struct {
 	wanted  bool              // it should run
 	stopped int64             // how long its clock has stood still
 	jumped  int64             // how far its clock was set forward
+	lost    int64             // when its disk last lost something that it had acknowledged, or may have
 
 	alive       bool
 	ready       bool   // recovered, and its driver exists
@@ -135,6 +136,9 @@ func (n *node) start() {
 		p.group = n.d.Group(id)
 	}
 	n.ready = true
+	if w.faults.rotten[n] {
+		n.lost = w.Now
+	}
 	delete(w.faults.rotten, n) // all of the disk has been read
 	n.later(w.Between(0, 100*millisecond), n.tick)
 	n.later(w.Between(0, second), n.syncTick)
@@ -216,7 +220,7 @@ func (n *node) wipe() {
 	n.w.Tracef("%s is wiped", n.id)
 	n.w.count.Wipes++
 	n.disk = vfs.NewMem()
-	n.cluster, n.applied = false, 0
+	n.cluster, n.applied, n.lost = false, 0, n.w.Now
 	clear(n.voter[:])
 	n.w.raft.lost(n)
 }
@@ -237,6 +241,7 @@ func (n *node) crash(power bool) {
 	if power {
 		n.w.count.PowerLosses++
 		n.boot++
+		n.lost = n.w.Now
 		n.disk = old.PowerLoss(rand.New(rand.NewPCG(n.w.RNG.Uint64(), 1)))
 		if n.policy != journal.Always {
 			clear(n.voter[:])

@@ -72,6 +72,7 @@ const (
 	committedGap = "committed-lost"
 	logMismatch  = "log-mismatch"
 	badContent   = "content"
+	fewCopies    = "few-copies"
 	twoPrimaries = "two-primaries"
 	commitBack   = "commit-backwards"
 	malformed    = "malformed"
