@@ -176,7 +176,7 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 	n.forgetful = groups[0].PromisesLost && !n.w.opts.Rules.FollowUnpromised
 	incarnation := n.w.RNG.Uint64() | 1
 	for i := range groups {
-		groups[i].Incarnation = incarnation
+		groups[i].Incarnation, groups[i].Window = incarnation, n.w.opts.Window
 		if n.w.opts.WipedVotes && found.Fresh {
 			groups[i].Voter = true
 		}

@@ -33,7 +33,8 @@ type Options struct {
 	// Mix names the only faults there are, Small makes the cluster so small that they meet: to find a rule soon.
 	Mix      []string
 	Small    bool
-	Spacious bool // small, with nodes enough to move replicas
+	Spacious bool   // small, with nodes enough to move replicas
+	Window   uint64 // replica.Restored.Window
 
 	NoLoss      bool      // once the cluster stands, no election may have to do without a majority of voters
 	ClientsOnly bool      // only what clients can see is checked, not the logs
