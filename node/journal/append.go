@@ -3,7 +3,9 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"path"
 	"syscall"
 	"time"
 
@@ -290,6 +292,13 @@ func (j *Journal) ioError(err error) error {
 	return j.failLocked(err)
 }
 
+// fail makes err final, whatever it was.
+func (j *Journal) fail(err error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failLocked(err)
+}
+
 // failLocked makes err final. Called with mu. The page cache may have dropped acknowledged bytes, so the state file must
 // say so before a restart under the same boot trusts it.
 func (j *Journal) failLocked(err error) error {
@@ -300,20 +309,59 @@ func (j *Journal) failLocked(err error) error {
 	j.buf = buffer{}
 	j.log.Error("journal: failed, the node must stop", "err", err)
 	j.moved.Broadcast()
-	j.recorded = make(chan struct{})
-	go j.recordFailure()
+	if !j.o.Manual { // else Tick notes it
+		j.noting = make(chan struct{})
+		go j.noteFailure()
+	}
 	return j.err
 }
 
-// recordFailure writes the state on what may be a broken disk: a best effort that holds up nobody but Close.
-func (j *Journal) recordFailure() {
-	defer close(j.recorded)
+// How long the end of a process that has failed is held up for a disk that takes no note of it: that it came back before the next
+// process starts, which would trust the page cache then, is the danger.
+const (
+	noteFor   = 10 * time.Second
+	notePause = 100 * time.Millisecond
+)
+
+// noteFailure holds up nobody but Close.
+func (j *Journal) noteFailure() {
+	defer close(j.noting)
+	for start := time.Now(); !j.note(); time.Sleep(notePause) {
+		if time.Since(start) >= noteFor {
+			j.log.Error("journal: failure not noted: a restart under this boot would trust the page cache, remove " + stateName + " first")
+			return
+		}
+	}
+}
+
+// note has the state file say that the journal has failed, or removes it: without one nothing is trusted either. Neither need be
+// on the disk itself, since a power loss takes no page cache for whole.
+func (j *Journal) note() bool {
 	j.stateMu.Lock()
 	defer j.stateMu.Unlock()
-	j.state.failed, j.state.clean = true, false
-	if err := j.dir.replace(j.dir.root, stateName, j.state.encode(j.dir.seal)); err != nil {
-		j.log.Error("journal: failure not recorded: a restart under this boot would trust the page cache, remove "+stateName+" first", "err", err)
+	if j.Noted() {
+		return true
 	}
+	j.state.failed, j.state.clean = true, false
+	err := j.dir.replace(j.dir.root, stateName, j.state.encode(j.dir.seal))
+	if err != nil {
+		j.log.Error("journal: failure not written down", "err", err)
+		if err = j.dir.fs.Remove(path.Join(j.dir.root, stateName)); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.noted = err == nil
+	return j.noted
+}
+
+// Noted tells whether the directory says that the journal has failed, if it has. Only with Options.Manual, where Tick writes that
+// down, does it matter to anybody else.
+func (j *Journal) Noted() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err == nil || j.noted
 }
 
 // syncTo syncs the increment up to position target. Called without mu.
@@ -376,7 +424,11 @@ func (j *Journal) Tick() {
 		j.moved.Broadcast()
 		j.mu.Unlock()
 	}
-	if err := j.saveState(); err != nil && !errors.Is(err, ErrFailed) {
+	err := j.saveState()
+	switch {
+	case errors.Is(err, ErrFailed) && j.o.Manual:
+		j.note()
+	case err != nil && !errors.Is(err, ErrFailed):
 		j.log.Warn("journal: state not saved", "err", err)
 	}
 }

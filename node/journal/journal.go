@@ -70,7 +70,8 @@ type Journal struct {
 	full     error         // the disk is full
 	attempts uint64        // flushes that have ended
 	err      error         // final
-	recorded chan struct{} // closed once the failure was written to the state file, or could not be
+	noted    bool          // the directory says that err happened
+	noting   chan struct{} // closed once it does, or cannot
 	live     bool          // Replay succeeded
 	closing  bool
 
@@ -300,7 +301,7 @@ func (j *Journal) Replay(fn func(Record) error) (Recovery, error) {
 	}
 	start := time.Now()
 	r := &recovery{
-		dir: j.dir, log: j.log, fn: fn, prev: j.prev, boot: j.o.BootID,
+		dir: j.dir, log: j.log, fn: fn, prev: j.prev, boot: j.o.BootID, fail: j.fail,
 		sizes: map[string]int64{}, corrupt: map[string]bool{},
 	}
 	if err := r.run(j.manifest); err != nil {
@@ -361,9 +362,10 @@ func (j *Journal) ready(r *recovery) error {
 	if err != nil {
 		return err
 	}
-	// What a killed process wrote is in the page cache only; from here on it counts as synced.
+	// What a killed process wrote is in the page cache only; from here on it counts as synced. If that fails, the next start must
+	// not take what the page cache shows for what the disk has.
 	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
+		return errors.Join(j.fail(fmt.Errorf("fsync: %w", err)), f.Close())
 	}
 	j.file, j.fileSeq, j.fileOff = f, last, r.sizes[incrName(last)]
 	j.marked = -1
@@ -561,11 +563,11 @@ func (j *Journal) Close(clean bool) error {
 		err = j.finish(clean)
 	}
 	j.mu.Lock()
-	recorded := j.recorded
+	noting := j.noting
 	j.moved.Broadcast()
 	j.mu.Unlock()
-	if recorded != nil {
-		<-recorded
+	if noting != nil {
+		<-noting
 	}
 	if j.file != nil {
 		err = errors.Join(err, j.file.Close())

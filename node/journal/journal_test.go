@@ -419,40 +419,6 @@ func TestAFullBufferOnAFullDiskFailsTheJournal(t *testing.T) {
 	}
 }
 
-func TestIOErrorsAreFinalAndEndTheVote(t *testing.T) {
-	for _, op := range []vfs.Op{vfs.OpWrite, vfs.OpSync} {
-		m := vfs.NewMem()
-		j, _, _ := mustOpen(t, options(m, Always))
-		completeAll(t, j)
-		m.SetHook(func(o vfs.Op, name string) error {
-			if o == op && strings.Contains(name, "incr") {
-				return syscall.EIO
-			}
-			return nil
-		})
-		pos := j.Append(Record{Group: 1, Kind: Noop, Term: 1, Seq: 1})
-		if err := j.Commit(pos); !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
-			t.Fatalf("%s: %v", op, err)
-		}
-		m.SetHook(nil)
-		pos = j.Append(Record{Group: 1, Kind: Noop, Term: 1, Seq: 2})
-		if err := j.Commit(pos); !errors.Is(err, ErrFailed) {
-			t.Fatalf("%s: later commit: %v", op, err)
-		}
-		if err := j.SetPromises(map[uint16]uint64{1: 1}); !errors.Is(err, ErrFailed) {
-			t.Fatalf("%s: later promise: %v", op, err)
-		}
-		if err := j.Close(true); err != nil {
-			t.Fatal(err)
-		}
-		// Same boot: but the page cache is not to be trusted.
-		_, rec, _ := mustOpen(t, options(m.Clone(), Always))
-		if rec.Voter {
-			t.Fatalf("%s: voter after a failed disk", op)
-		}
-	}
-}
-
 func TestAppendWaitsOnlyAtTheBound(t *testing.T) {
 	m := vfs.NewMem()
 	o := options(m, No)

@@ -18,7 +18,8 @@ type recovery struct {
 	prev state
 	boot string
 	out  Recovery
-	look bool // change nothing: a torn tail is left where it is
+	look bool              // change nothing: a torn tail is left where it is
+	fail func(error) error // makes an error final
 
 	groups  [ring.Groups]replayed
 	ended   int // groups whose content in the base is complete
@@ -211,7 +212,7 @@ func (r *recovery) truncate(name string, rd *reader, off int64, reason string) e
 		return err
 	}
 	if err := rd.f.Sync(); err != nil {
-		return err
+		return r.fail(fmt.Errorf("fsync: %w", err)) // it was of what the last process wrote, too: see Journal.ready
 	}
 	rd.size = off
 	r.out.Truncated, r.out.TruncatedFile = lost, name

@@ -193,6 +193,26 @@ func (c *checker) acked(op *operation) {
 	}
 }
 
+// placed checks, when other replicas have a group, that a majority of them holds what is committed: else it could depend on one node.
+// Who has lost something lately, which whoever decided it may not have known, is not to blame.
+func (c *checker) placed(id uint16, replicas []string) {
+	k := c.groups[id]
+	if c.w.opts.ClientsOnly || len(k.log) == 0 {
+		return
+	}
+	last, held := k.log[len(k.log)-1], 0
+	for _, m := range replicas {
+		n := c.w.node(m)
+		terms := n.parts[id].terms
+		if n.lossy() || uint64(len(terms)) >= last.Seq && terms[last.Seq-1] == last.Term {
+			held++
+		}
+	}
+	if 2*held <= len(replicas) {
+		c.w.Fail(fewCopies, "group %d moves to %v, and %d of them hold the committed %v", id, replicas, held, last)
+	}
+}
+
 // alike says which replicas of a group do not hold the same, or "".
 func (c *checker) alike() string {
 	st := c.w.raft.state()

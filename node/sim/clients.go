@@ -153,7 +153,7 @@ func (p *part) execute(op *operation) {
 	}
 	var b replica.Batch[*end]
 	p.group.Lock()
-	if !p.group.Serving() {
+	if !p.group.Serving() || p.n.d.DiskFull() {
 		p.group.Unlock()
 		op.refuse()
 		return

@@ -19,6 +19,7 @@ type faults struct {
 	pause   int64 // mean time between faults
 	kinds   []fault
 	rotten  map[*node]bool // rot on its disk that has not been found yet
+	storm   int64          // until when no other storm may begin, nor links be mended by chance
 }
 
 // fault is one kind of fault, weight times as frequent as others.
@@ -32,12 +33,14 @@ var allFaults = []fault{
 	{"kill", 2, (*faults).kill}, {"killMidWrite", 2, (*faults).killMidWrite}, {"killMany", 1, (*faults).killMany},
 	{"powerLoss", 2, (*faults).powerLoss}, {"powerMidWrite", 1, (*faults).powerMidWrite}, {"rot", 2, (*faults).rot},
 	{"wipe", 1, (*faults).wipe}, {"partition", 1, (*faults).partition}, {"isolate", 2, (*faults).isolate},
-	{"oneWay", 1, (*faults).oneWay}, {"healLinks", 2, (*faults).healLinks}, {"pauseNode", 1, (*faults).pauseNode},
+	{"oneWay", 1, (*faults).oneWay}, {"healLinks", 2, (*faults).mend}, {"pauseNode", 1, (*faults).pauseNode},
 	{"slowDisk", 1, (*faults).slowDisk}, {"clockJump", 1, (*faults).clockJump}, {"breakStream", 1, (*faults).breakStream},
 	{"compact", 1, (*faults).compact}, {"join", 2, (*faults).join}, {"drain", 2, (*faults).drain},
 	{"restart", 1, (*faults).restart}, {"leader", 1, (*faults).leader}, {"shortLog", 2, (*faults).shortLog},
 	{"pauseLeader", 1, (*faults).pauseLeader}, {"leapfrog", 2, (*faults).leapfrog}, {"forgotten", 3, (*faults).forgotten},
-	{"swap", 1, (*faults).swap},
+	{"swap", 1, (*faults).swap}, {"ioErrors", 2, (*faults).ioErrors}, {"fullDisk", 1, (*faults).fullDisk},
+	{"lostSync", 1, (*faults).lostSync}, {"starve", 1, (*faults).starve},
+	{"figureEight", 1, (*faults).figureEight},
 }
 
 func (f *faults) build(w *world) {
@@ -55,7 +58,7 @@ func (f *faults) build(w *world) {
 			}
 		}
 	}
-	f.kinds = append(f.kinds, fault{"healLinks", 1, (*faults).healLinks})
+	f.kinds = append(f.kinds, fault{"healLinks", 1, (*faults).mend})
 	w.After(w.Between(second, 3*second), f.next)
 }
 
@@ -124,7 +127,7 @@ func (f *faults) restartLater(n *node) {
 
 // killMidWrite ends a process before some operation of its disk to come: in a write, a rewrite, a recovery.
 func (f *faults) killMidWrite() {
-	if n := f.victim(); n.ready {
+	if n := f.victim(); n.ready && !n.sick() {
 		n.crashIn, n.crashPower = 1+f.w.RNG.IntN(30), false
 		if f.w.Chance(0.4) {
 			n.rewrite()
@@ -143,7 +146,7 @@ func (f *faults) killMany() {
 // spare tells whether the voters of every group still are majorities without n, and Raft's without its disk if that
 // goes too.
 func (f *faults) spare(n *node, disk bool) bool {
-	if disk && !f.w.raft.spare(n) {
+	if disk && !f.w.raft.spare(n) || n.unnoted() {
 		return false
 	}
 	st := f.w.raft.state()
@@ -165,7 +168,7 @@ func (f *faults) spare(n *node, disk bool) bool {
 func (f *faults) voters(g uint16, set []string, n *node) (count int) {
 	for _, id := range set {
 		m := f.w.node(id)
-		if m == n || f.rotten[m] || !m.wanted {
+		if m == n || f.rotten[m] || m.sick() || !m.wanted {
 			continue
 		}
 		if m.ready && m.votes(g) || !m.ready && m.voter[g] {
@@ -186,168 +189,9 @@ func (f *faults) powerLoss() {
 
 func (f *faults) powerMidWrite() {
 	n := f.victim()
-	if n.ready && n.policy == journal.Always && !f.rotten[n] {
+	if n.ready && n.policy == journal.Always && !f.rotten[n] && !n.sick() {
 		n.crashIn, n.crashPower = 1+f.w.RNG.IntN(30), true
 	}
-}
-
-// shortLog lets one follower alone hold what is acknowledged, takes its power, and leaves it with those that lack it.
-func (f *faults) shortLog() {
-	w := f.w
-	g := &w.raft.state().Groups[w.groups[w.RNG.IntN(min(3, len(w.groups)))]]
-	p := w.node(g.Primary)
-	if p == nil || len(g.Replicas) < 3 {
-		return
-	}
-	n := w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))])
-	if n == p || !n.ready {
-		return
-	}
-	w.count.Partitions++
-	w.Tracef("short log: %s with %s alone", p.id, n.id)
-	for _, id := range g.Replicas {
-		if m := w.node(id); m != p && m != n {
-			w.net.cut[p.index][m.index], w.net.cut[m.index][p.index] = true, true
-		}
-	}
-	f.soon(20*millisecond, 300*millisecond, func() {
-		switch {
-		case n.ready && w.Chance(0.3) && f.spare(n, true) && !f.draining():
-			n.crash(false)
-			n.wipe()
-			f.restartLater(n)
-		case n.ready && (n.policy == journal.Always && !f.rotten[n] || f.spare(n, false)):
-			n.crash(true)
-			f.restartLater(n)
-		default:
-			f.killNode(n)
-		}
-		f.soon(0, 100*millisecond, func() {
-			f.healLinks()
-			f.cutOff(p)
-			f.healLater()
-		})
-	})
-}
-
-// forgotten cuts a primary off and, at about the time at which a follower promises the next term or later, ends that one's
-// process, perhaps takes what it knew, and leaves the two of them alone with each other.
-func (f *faults) forgotten() {
-	w := f.w
-	id := w.groups[w.RNG.IntN(min(3, len(w.groups)))]
-	g := w.raft.state().Groups[id]
-	p := w.node(g.Primary)
-	if p == nil || len(g.Replicas) < 3 {
-		return
-	}
-	n := w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))])
-	if n == p {
-		return
-	}
-	f.healLinks()
-	f.cutOff(p)
-	late := 25 * millisecond
-	if w.Chance(0.3) {
-		late = second
-	}
-	var look func(left int)
-	look = func(left int) {
-		if w.raft.state().Groups[id].Term > g.Term {
-			f.soon(0, late, func() { f.forget(n, p) })
-		} else if left > 0 {
-			f.soon(millisecond, 5*millisecond, func() { look(left - 1) })
-		}
-	}
-	look(800)
-}
-
-// forget ends n and starts it again, alone with p.
-func (f *faults) forget(n, p *node) {
-	w := f.w
-	how := w.RNG.IntN(6)
-	switch {
-	case !n.ready:
-		return
-	case how == 0 && f.spare(n, true) && !f.draining():
-		n.crash(false)
-		n.wipe()
-	case how == 1 && f.spare(n, false):
-		n.crash(true)
-	case how < 4 && f.spare(n, true) && !f.rotten[n] && !f.draining():
-		n.crash(false)
-		w.count.Rots++
-		f.rotten[n] = n.disk.Flip("data/hypercache.promises", w.RNG.Int64N(1000), 1)
-		clear(n.voter[:])
-	default:
-		w.count.Crashes++
-		n.crash(false)
-	}
-	w.Tracef("%s is ended and left alone with %s", n.id, p.id)
-	life := n.life
-	f.healLinks()
-	for _, m := range w.nodes {
-		for _, x := range []*node{n, p} {
-			if m != n && m != p {
-				w.net.cut[x.index][m.index], w.net.cut[m.index][x.index] = true, true
-			}
-		}
-	}
-	f.soon(0, 30*millisecond, func() {
-		if !n.alive && n.life == life && n.wanted {
-			n.start()
-		}
-	})
-	f.healLater()
-}
-
-// leapfrog makes two logs that end differently take turns, with a third that is slow to store either: one primary orders
-// records alone, the next one too, the first one comes back and fails again (figure 8 of the Raft paper).
-func (f *faults) leapfrog() {
-	w := f.w
-	a := f.primary()
-	if a == nil {
-		return
-	}
-	var at int64
-	then := func(lo, hi int64, fn func()) {
-		at += w.Between(lo, hi)
-		w.After(at, func() {
-			if !f.stopped {
-				fn()
-			}
-		})
-	}
-	f.healLinks()
-	f.cutOff(a)
-	then(1200*millisecond, 1700*millisecond, func() {
-		if b := f.primary(); b != nil {
-			f.cutOff(b)
-		}
-		w.net.cut[a.index] = make([]bool, len(w.nodes))
-		for i := range w.nodes {
-			w.net.cut[i][a.index] = false
-		}
-		for _, n := range w.nodes {
-			if n != a {
-				n.slow = w.Between(20*millisecond, 300*millisecond)
-			}
-		}
-	})
-	then(1200*millisecond, 1700*millisecond, func() {
-		f.healLinks()
-		f.cutOff(a)
-		for _, n := range w.nodes {
-			if n != a && n.ready && w.Chance(0.3) {
-				f.killNode(n)
-			}
-		}
-	})
-	then(500*millisecond, 2*second, func() {
-		for _, n := range w.nodes {
-			n.slow = 0
-		}
-		f.healLinks()
-	})
 }
 
 // rot flips a bit on the disk of a node whose loss can be borne, and starts it again soon, so that it is found.
@@ -458,6 +302,12 @@ func (f *faults) healLater() {
 }
 
 func (f *faults) healLinks() { f.w.net.healLinks() }
+
+func (f *faults) mend() {
+	if f.w.Now >= f.storm {
+		f.healLinks()
+	}
+}
 
 func (f *faults) pauseNode() { f.hold(f.victim()) }
 
@@ -598,6 +448,23 @@ func (f *faults) restart() {
 			}
 		}
 	})
+}
+
+// starve cuts those off from their primaries who are to get a group from them; nobody else.
+func (f *faults) starve() {
+	w, st := f.w, f.w.raft.state()
+	for _, id := range w.groups {
+		g := &st.Groups[id]
+		p := w.node(g.Primary)
+		for _, n := range w.nodes {
+			if p != nil && n != p && (g.Learner == n.id || slices.Contains(g.Next, n.id) && !slices.Contains(g.Replicas, n.id)) {
+				w.count.Partitions++
+				w.Tracef("%s gets nothing from %s", n.id, p.id)
+				w.net.cut[p.index][n.index], w.net.cut[n.index][p.index] = true, true
+			}
+		}
+	}
+	f.healLater()
 }
 
 // ask has the leader of the topology commit a wish, if there is one.

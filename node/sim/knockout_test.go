@@ -20,7 +20,7 @@ var knockouts = []knockout{
 	{name: "quorum-of-one", opts: Options{Rules: replica.Rules{QuorumOfOne: true}}, mix: "kill isolate powerLoss"},
 	{name: "no-term-check", opts: Options{Rules: replica.Rules{NoTermCheck: true}}, mix: "isolate pauseLeader oneWay"},
 	{name: "ack-before-journal", opts: Options{Rules: replica.Rules{AckBeforeJournal: true}}, mix: "killMidWrite slowDisk killMany isolate"},
-	{name: "commit-old-term", opts: Options{Rules: replica.Rules{CommitOldTerm: true}}, mix: "leapfrog slowDisk", rare: true},
+	{name: "commit-old-term", opts: Options{Rules: replica.Rules{CommitOldTerm: true}, Window: 3, Spacious: true}, mix: "figureEight"},
 	{name: "voter-with-short-log", opts: Options{Rules: replica.Rules{VoterWithShortLog: true}}, mix: "shortLog powerLoss wipe isolate"},
 	{name: "no-joint-majority", opts: Options{Rules: replica.Rules{NoJointMajority: true}}, mix: "drain join isolate kill partition"},
 	{name: "serve-before-noop", opts: Options{Rules: replica.Rules{ServeBeforeNoop: true}}, mix: "kill isolate slowDisk leapfrog", rare: true},
@@ -35,7 +35,10 @@ var knockouts = []knockout{
 	{name: "wiped-votes", opts: Options{WipedVotes: true}, mix: "wipe shortLog kill"},
 	{name: "elect-minority", opts: Options{ElectMinority: true}, mix: "isolate partition shortLog"},
 	{name: "swap-at-once", opts: Options{SwapAtOnce: true}, mix: "swap isolate kill partition"},
-	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "join drain kill powerLoss", rare: true},
+	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "drain starve slowDisk"},
+	{name: "forgive-sync", opts: Options{ForgiveSync: true}, mix: "lostSync"},
+	{name: "forget-failure", opts: Options{ForgetFailure: true}, mix: "lostSync"},
+	{name: "ack-full", opts: Options{AckFull: true}, mix: "fullDisk killMany"},
 	{name: "clock-stops", opts: Options{ClockStops: true}, mix: "pauseLeader"},
 }
 
@@ -49,6 +52,6 @@ func (k knockout) options() Options {
 // clean are the same without the rule's absence.
 func (k knockout) clean() Options {
 	o := k.options()
-	clean := Options{Mix: o.Mix, Small: true, ClientsOnly: o.ClientsOnly, NoLoss: o.NoLoss, Spacious: o.spacious()}
+	clean := Options{Mix: o.Mix, Small: true, ClientsOnly: o.ClientsOnly, NoLoss: o.NoLoss, Spacious: o.spacious(), Window: o.Window}
 	return clean
 }

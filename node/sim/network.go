@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"errors"
+
+	"hypercache/node/journal"
 	"hypercache/node/replica"
 )
 
@@ -254,7 +257,12 @@ func (e *end) read() {
 	frames := e.inbox
 	e.inbox = nil
 	for _, f := range frames {
-		if err := e.rcv.Frame(f.typ, f.body); err != nil {
+		err := e.rcv.Frame(f.typ, f.body)
+		if errors.Is(err, journal.ErrFailed) && e.here() {
+			e.w.net.sever(e)
+			return
+		}
+		if err != nil {
 			e.w.Fail(malformed, "%s from %s: %v", e.n.id, e.peer.n.id, err)
 			return
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -31,6 +32,7 @@ type node struct {
 	wanted  bool              // it should run
 	stopped int64             // how long its clock has stood still
 	jumped  int64             // how far its clock was set forward
+	lost    int64             // when its disk last lost something that it had acknowledged, or may have
 
 	alive       bool
 	ready       bool   // recovered, and its driver exists
@@ -41,6 +43,11 @@ type node struct {
 	slow        int64 // how much longer than usual the disk takes
 	crashIn     int   // operations of the disk until it crashes, 0: it does not
 	crashPower  bool  // that crash is a power loss
+	trouble     trouble
+	injected    bool // an operation of the disk of this process has failed
+	failing     bool // its journal has failed, and it will end
+	noting      bool // it will try again to note that
+	closing     bool // it has ended but for the journal's Close
 
 	j     *journal.Journal
 	d     *replica.Driver[*end]
@@ -96,9 +103,13 @@ func (n *node) diskDelay() int64 {
 // start runs the node on what its disk holds.
 func (n *node) start() {
 	w := n.w
+	if n.closing {
+		return // it is started when it has ended
+	}
 	n.life++
 	n.alive, n.ready, n.wanted = true, false, true
 	n.pausedUntil, n.crashIn = 0, 0
+	n.injected, n.failing, n.noting = false, false, false
 	n.run = fmt.Sprintf("%s.%d", n.id, n.life)
 	n.ends, n.reign, n.view, n.j, n.d = nil, nil, nil, nil, nil
 	n.parts = map[uint16]*part{}
@@ -106,7 +117,7 @@ func (n *node) start() {
 		n.parts[g] = newPart(n, g)
 	}
 	life := n.life
-	n.disk.SetHook(func(op vfs.Op, name string) error { return n.diskOp(life, op, name) })
+	n.hook(life)
 	restored, err := n.recover()
 	if n.life != life {
 		return // crashed on the way
@@ -119,12 +130,15 @@ func (n *node) start() {
 	n.d = replica.NewDriver[*end](replica.Options{
 		Self: n.id, Machine: machine{n}, Journal: &logTap{n: n, j: n.j, life: life}, Acks: w.acks, Now: n.clock, Rules: w.opts.Rules,
 		Piece: w.piece,
-		Fatal: func(err error) { w.Fail(panicked, "%s: journal: %v", n.id, err) },
+		Fatal: n.fails,
 	}, restored)
 	for id, p := range n.parts {
 		p.group = n.d.Group(id)
 	}
 	n.ready = true
+	if w.faults.rotten[n] {
+		n.lost = w.Now
+	}
 	delete(w.faults.rotten, n) // all of the disk has been read
 	n.later(w.Between(0, 100*millisecond), n.tick)
 	n.later(w.Between(0, second), n.syncTick)
@@ -162,7 +176,7 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 	n.forgetful = groups[0].PromisesLost && !n.w.opts.Rules.FollowUnpromised
 	incarnation := n.w.RNG.Uint64() | 1
 	for i := range groups {
-		groups[i].Incarnation = incarnation
+		groups[i].Incarnation, groups[i].Window = incarnation, n.w.opts.Window
 		if n.w.opts.WipedVotes && found.Fresh {
 			groups[i].Voter = true
 		}
@@ -180,8 +194,13 @@ func (n *node) recover() (*[ring.Groups]replica.Restored, error) {
 	return &groups, nil
 }
 
-// refused: the journal does not open. An operator gives the node an empty directory.
+// refused: the journal does not open. If the disk did not let it, that is tried again; else an operator gives the node an empty
+// directory.
 func (n *node) refused(err error) {
+	if n.injected && !errors.Is(err, journal.ErrDamaged) && !errors.Is(err, journal.ErrForeign) {
+		n.leave()
+		return
+	}
 	if !n.w.faults.rotten[n] {
 		n.w.Fail(notLive, "%s cannot start: %v", n.id, err)
 		return
@@ -201,35 +220,18 @@ func (n *node) wipe() {
 	n.w.Tracef("%s is wiped", n.id)
 	n.w.count.Wipes++
 	n.disk = vfs.NewMem()
-	n.cluster, n.applied = false, 0
+	n.cluster, n.applied, n.lost = false, 0, n.w.Now
 	clear(n.voter[:])
 	n.w.raft.lost(n)
 }
 
-// diskOp is called before every operation that changes the disk.
-func (n *node) diskOp(life uint64, op vfs.Op, name string) error {
-	if n.life != life || n.crashIn == 0 {
-		return nil
-	}
-	if n.crashIn--; n.crashIn == 0 {
-		n.w.count.MidWrite++
-		n.w.Tracef("%s crashes before %s %s, power loss %v", n.id, op, name, n.crashPower)
-		n.crash(n.crashPower)
-		if !n.w.faults.stopped {
-			n.w.faults.restartLater(n)
-		} else {
-			n.w.After(100*millisecond, func() {
-				if !n.alive && n.wanted {
-					n.start()
-				}
-			})
-		}
-	}
-	return nil
-}
-
 // crash ends the process at this point, whatever it is doing; with power the machine loses what it has not synced.
+//
+// A kill between a failed fsync and the note of it is not asked for: the page cache is all that the next process can look at.
 func (n *node) crash(power bool) {
+	if !power && n.unnoted() {
+		return
+	}
 	if n.ready {
 		for _, g := range n.w.groups {
 			n.voter[g] = n.votes(g)
@@ -239,6 +241,7 @@ func (n *node) crash(power bool) {
 	if power {
 		n.w.count.PowerLosses++
 		n.boot++
+		n.lost = n.w.Now
 		n.disk = old.PowerLoss(rand.New(rand.NewPCG(n.w.RNG.Uint64(), 1)))
 		if n.policy != journal.Always {
 			clear(n.voter[:])
@@ -279,12 +282,16 @@ func (n *node) stop() {
 		n.voter[g] = n.votes(g)
 	}
 	life := n.life
-	if err := n.j.Close(true); err != nil && n.life == life {
+	err := n.j.Close(true)
+	switch {
+	case n.life != life:
+		return // it crashed while it was closing
+	case err != nil && n.injected:
+		n.leave()
+		return
+	case err != nil:
 		n.w.Fail(panicked, "%s: close: %v", n.id, err)
 		return
-	}
-	if n.life != life {
-		return // it crashed while it was closing
 	}
 	n.disk = n.disk.Clone()
 	n.die()
@@ -312,6 +319,7 @@ func (n *node) pace() {
 // syncTick is the journal's background work, and now and then a rewrite.
 func (n *node) syncTick() {
 	n.j.Tick()
+	n.note()
 	if n.alive && n.ready && (n.j.ShouldRewrite() && n.w.Chance(0.5)) {
 		n.rewrite()
 	}
@@ -341,7 +349,10 @@ func (n *node) rewrite() {
 		head := g.Head()
 		return head.Term, head.Seq, err
 	})
-	if err != nil && n.life == life {
+	if n.life != life {
+		return
+	}
+	if n.note(); err != nil && !n.injected {
 		n.w.Fail(panicked, "%s: rewrite: %v", n.id, err)
 	}
 }
@@ -484,7 +495,11 @@ func (t *logTap) Commit(pos int64) error {
 	if t.n.w.opts.AckUnwritten {
 		return nil
 	}
-	return t.j.Commit(pos)
+	err := t.j.Commit(pos)
+	if t.n.w.opts.AckFull && errors.Is(err, journal.ErrDiskFull) {
+		return nil
+	}
+	return t.noted(err)
 }
 
 // SetPromises implements replica.Journal.
@@ -492,8 +507,15 @@ func (t *logTap) SetPromises(terms map[uint16]uint64) error {
 	if t.n.w.opts.ForgetPromises {
 		return nil
 	}
-	return t.j.SetPromises(terms)
+	return t.noted(t.j.SetPromises(terms))
 }
 
 // Complete implements replica.Journal.
-func (t *logTap) Complete(groups ...uint16) error { return t.j.Complete(groups...) }
+func (t *logTap) Complete(groups ...uint16) error { return t.noted(t.j.Complete(groups...)) }
+
+func (t *logTap) noted(err error) error {
+	if err != nil && t.n.life == t.life {
+		t.n.note()
+	}
+	return err
+}

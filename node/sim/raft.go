@@ -96,9 +96,16 @@ func (r *raft) push(st *topology.State) {
 		} else if a.Next != nil && b.Next == nil {
 			r.w.count.Moves++
 		}
+		if a, b := &r.state().Groups[g], &st.Groups[g]; !sameMembers(a.Replicas, b.Replicas) {
+			r.w.check.placed(g, b.Replicas)
+		}
 	}
 	r.states = append(r.states, st)
 	r.spread()
+}
+
+func sameMembers(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // spread tells the followers of the leader what is committed.

@@ -25,12 +25,16 @@ type Options struct {
 	ElectMinority      bool // an election goes on after one answer
 	SwapAtOnce         bool // replicas are replaced without the joint configuration
 	IgnoreLag          bool // a new replica counts as caught up from the start
+	ForgiveSync        bool // a sync that fails says that it worked
+	ForgetFailure      bool // a process whose journal has failed ends without a note of that
+	AckFull            bool // a commit that meets a full disk says that it worked
 	ClockStops         bool // a paused node's clock stops: its leases last too long
 
 	// Mix names the only faults there are, Small makes the cluster so small that they meet: to find a rule soon.
 	Mix      []string
 	Small    bool
-	Spacious bool // small, with nodes enough to move replicas
+	Spacious bool   // small, with nodes enough to move replicas
+	Window   uint64 // replica.Restored.Window
 
 	NoLoss      bool      // once the cluster stands, no election may have to do without a majority of voters
 	ClientsOnly bool      // only what clients can see is checked, not the logs
@@ -50,6 +54,7 @@ type Counts struct {
 	Rewrites, Joins, Drains, Drained, Stops, Leaders              int
 	Commands, Elections, Moves, Snapshots, Writes, Acked, Unknown int
 	Reads, Refused, Accepted                                      int
+	IOErrors, NoSpace, Failures                                   int
 	Millis                                                        int // of virtual time
 }
 
@@ -68,6 +73,7 @@ const (
 	committedGap = "committed-lost"
 	logMismatch  = "log-mismatch"
 	badContent   = "content"
+	fewCopies    = "few-copies"
 	twoPrimaries = "two-primaries"
 	commitBack   = "commit-backwards"
 	malformed    = "malformed"
@@ -172,7 +178,7 @@ func (w *world) heal() {
 	w.faults.stopped = true
 	w.net.heal()
 	for _, n := range w.nodes {
-		n.slow, n.pausedUntil, n.crashIn = 0, 0, 0
+		n.slow, n.pausedUntil, n.crashIn, n.trouble = 0, 0, 0, trouble{}
 		if n.ready && w.faults.rotten[n] {
 			n.crash(false) // only a start reads the whole disk
 		}

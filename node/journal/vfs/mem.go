@@ -11,10 +11,10 @@ import (
 	"sync"
 )
 
-// Op names a mutating operation of Mem.
+// Op names an operation of Mem.
 type Op string
 
-// The operations that a Mem reports to its hook.
+// The mutating operations, which a Mem reports to its hook, and those that only read.
 const (
 	OpCreate   Op = "create"
 	OpWrite    Op = "write"
@@ -23,6 +23,8 @@ const (
 	OpRename   Op = "rename"
 	OpRemove   Op = "remove"
 	OpSyncDir  Op = "syncdir"
+	OpOpen     Op = "open"
+	OpRead     Op = "read"
 )
 
 // ShortWrite is an injected error of a write that gets N bytes done before it fails with Err.
@@ -36,6 +38,17 @@ func (e *ShortWrite) Error() string { return fmt.Sprintf("short write of %d byte
 // Unwrap returns the cause.
 func (e *ShortWrite) Unwrap() error { return e.Err }
 
+// FailedSync is an injected error of a file's sync that leaves the file as Linux does. What was written since the last sync counts as
+// clean, so that no later one writes it, though the disk got only what a power loss would have left of it. Evicted: the page cache
+// has given those bytes up as well, and whoever reads sees what the disk has. With Err nil the sync says that it worked.
+type FailedSync struct {
+	Err     error
+	RNG     *rand.Rand
+	Evicted bool
+}
+
+func (e *FailedSync) Error() string { return fmt.Sprintf("failed sync: %v", e.Err) }
+
 // Mem is a file system in memory that remembers what has been synced, so that it can be cloned as a power loss would
 // leave it. Directories themselves are always durable; their entries are not before SyncDir.
 type Mem struct {
@@ -45,6 +58,7 @@ type Mem struct {
 	changes []change          // directory operations since, in order
 	locks   map[string]bool
 	hook    func(op Op, name string) error
+	reading func(op Op, name string) error
 }
 
 // change sets (or with a nil inode removes) entries of one directory, atomically.
@@ -78,9 +92,19 @@ func (m *Mem) SetHook(hook func(op Op, name string) error) {
 	m.hook = hook
 }
 
+// SetReadHook is SetHook for opening and reading files.
+func (m *Mem) SetReadHook(hook func(op Op, name string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reading = hook
+}
+
 func (m *Mem) before(op Op, name string) error {
 	m.mu.Lock()
 	hook := m.hook
+	if op == OpOpen || op == OpRead {
+		hook = m.reading
+	}
 	m.mu.Unlock()
 	if hook == nil {
 		return nil
@@ -206,6 +230,29 @@ func (n *inode) crash(rng *rand.Rand) {
 	n.data, n.durable, n.pending = data, slices.Clone(data), nil
 }
 
+// flush writes what is pending to the disk. What is not pending need not be there: a sync may have failed before.
+func (n *inode) flush() {
+	for _, e := range n.pending {
+		if e.data == nil {
+			n.durable = resize(n.durable, e.off)
+		} else {
+			n.durable = write(n.durable, e.off, e.data)
+		}
+	}
+	n.pending = nil
+}
+
+// lose is a sync that failed: a part of what is pending is on the disk, and nothing is pending any more.
+func (n *inode) lose(how *FailedSync) {
+	cached := n.data
+	n.crash(how.RNG)
+	if how.Evicted {
+		n.data = resize(n.data, int64(len(cached))) // the size is remembered
+	} else {
+		n.data = cached
+	}
+}
+
 // scatter applies a write sector by sector: whole, torn or not at all.
 func scatter(rng *rand.Rand, data []byte, e edit) []byte {
 	if rng.IntN(2) == 0 {
@@ -248,6 +295,9 @@ func (m *Mem) change(dir string, set map[string]*inode) {
 
 // Open implements FS.
 func (m *Mem) Open(name string) (File, error) {
+	if err := m.before(OpOpen, name); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.entries[path.Clean(name)]
@@ -416,6 +466,9 @@ type memFile struct {
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.m.before(OpRead, f.name); err != nil {
+		return 0, err
+	}
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
 	if off >= int64(len(f.n.data)) {
@@ -467,11 +520,17 @@ func (f *memFile) Truncate(size int64) error {
 }
 
 func (f *memFile) Sync() error {
-	if err := f.m.before(OpSync, f.name); err != nil {
+	err := f.m.before(OpSync, f.name)
+	lost, failed := err.(*FailedSync)
+	if err != nil && !failed {
 		return err
 	}
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	f.n.durable, f.n.pending = slices.Clone(f.n.data), nil
+	if failed {
+		f.n.lose(lost)
+		return lost.Err
+	}
+	f.n.flush()
 	return nil
 }

@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hypercache/node/journal/vfs"
+)
+
+func TestIOErrorsAreFinalAndEndTheVote(t *testing.T) {
+	for _, op := range []vfs.Op{vfs.OpWrite, vfs.OpSync} {
+		m := vfs.NewMem()
+		j, _, _ := mustOpen(t, options(m, Always))
+		completeAll(t, j)
+		m.SetHook(func(o vfs.Op, name string) error {
+			if o == op && strings.Contains(name, "incr") {
+				return syscall.EIO
+			}
+			return nil
+		})
+		pos := j.Append(Record{Group: 1, Kind: Noop, Term: 1, Seq: 1})
+		if err := j.Commit(pos); !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
+			t.Fatalf("%s: %v", op, err)
+		}
+		m.SetHook(nil)
+		pos = j.Append(Record{Group: 1, Kind: Noop, Term: 1, Seq: 2})
+		if err := j.Commit(pos); !errors.Is(err, ErrFailed) {
+			t.Fatalf("%s: later commit: %v", op, err)
+		}
+		if err := j.SetPromises(map[uint16]uint64{1: 1}); !errors.Is(err, ErrFailed) {
+			t.Fatalf("%s: later promise: %v", op, err)
+		}
+		if err := j.Close(true); err != nil {
+			t.Fatal(err)
+		}
+		// Same boot: but the page cache is not to be trusted.
+		_, rec, _ := mustOpen(t, options(m.Clone(), Always))
+		if rec.Voter {
+			t.Fatalf("%s: voter after a failed disk", op)
+		}
+	}
+}
+
+// A kill leaves what was not synced in the page cache. A start that cannot sync it must not have the next start, which can since
+// nothing is dirty any more, vote with what the disk does not have.
+func TestAStartThatCannotSyncEndsTheVote(t *testing.T) {
+	for _, torn := range []bool{false, true} {
+		m := vfs.NewMem()
+		j, _, _ := mustOpen(t, options(m, Always))
+		completeAll(t, j)
+		left := m
+		m.SetHook(func(op vfs.Op, name string) error {
+			if op == vfs.OpSync && left == m && strings.Contains(name, "incr") {
+				left = m.Clone() // killed between the write and its sync
+			}
+			return nil
+		})
+		put(t, j, 1, 1, 1, "k", "v")
+		if torn {
+			log := "data/appendonlydir/" + incrName(1)
+			b, err := left.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left.WriteFile(log, b[:len(b)-1])
+		}
+		left.SetHook(func(op vfs.Op, name string) error {
+			if op == vfs.OpSync && strings.Contains(name, "incr") {
+				return &vfs.FailedSync{Err: syscall.EIO, RNG: rand.New(rand.NewPCG(1, 1))}
+			}
+			return nil
+		})
+		j, err := Open(options(left, Always))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.Replay(func(Record) error { return nil }); !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("torn %v: a start that could not sync: %v", torn, err)
+		}
+		if err := j.Close(false); err != nil {
+			t.Fatal(err)
+		}
+		left.SetHook(nil)
+		if _, rec, _ := mustOpen(t, options(left, Always)); rec.Voter {
+			t.Errorf("torn %v: voter after a start that could not sync", torn)
+		}
+	}
+}
+
+// Between a failed fsync and the next start the disk may come back. The process does not end before its failure is noted.
+func TestAFailureIsNotedBeforeTheProcessEnds(t *testing.T) {
+	for _, healed := range []vfs.Op{vfs.OpCreate, vfs.OpRemove} { // the state can be written again, or be removed
+		synctest.Test(t, func(t *testing.T) {
+			m := vfs.NewMem()
+			o := options(m, EverySec)
+			o.SyncInterval = time.Hour
+			j, _, _ := mustOpen(t, o)
+			completeAll(t, j)
+			put(t, j, 1, 1, 1, "k", "v")
+			start := time.Now()
+			m.SetHook(func(op vfs.Op, name string) error {
+				if time.Since(start) > 3*time.Second && (op == healed || healed == vfs.OpCreate) {
+					return nil
+				}
+				return syscall.EIO
+			})
+			pos := j.Append(Record{Group: 1, Kind: Noop, Term: 1, Seq: 2})
+			if err := j.Commit(pos); !errors.Is(err, ErrFailed) {
+				t.Fatal(err)
+			}
+			if err := j.Close(false); err != nil {
+				t.Fatal(err)
+			}
+			m.SetHook(nil)
+			if _, rec, _ := mustOpen(t, o); rec.Voter {
+				t.Errorf("voter though the disk had failed, once it can %s again", healed)
+			}
+		})
+	}
+}
