@@ -180,9 +180,27 @@ func (c *Ctx) debugProtocol() {
 		c.W.Verbatim("txt", []byte("This is a verbatim\nstring"))
 	case "true", "false":
 		c.W.Bool(name == "true")
-	default: // attrib and push are two replies in one, which nothing else here sends
+	case "attrib":
+		if c.W.Proto == 3 {
+			c.W.Attribute(1)
+			c.W.BulkString("key-popularity")
+			c.W.Array(2)
+			c.W.BulkString("key:123")
+			c.W.Int(90)
+		}
+		c.W.BulkString("Some real reply following the attribute")
+	case "push":
+		if c.W.Proto != 3 {
+			c.W.Error("ERR RESP2 is not supported by this command")
+			return
+		}
+		c.W.Push(2)
+		c.W.BulkString("server-cpu-usage")
+		c.W.Int(42)
+		c.W.BulkString("Some real reply following the push reply")
+	default:
 		c.W.Error("ERR Wrong protocol type name. Please use one of the following: " +
-			"string|integer|double|bignum|null|array|set|map|verbatim|true|false")
+			"string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false")
 	}
 }
 
@@ -273,7 +291,8 @@ var debugHelp = []string{
 	"    Show low level info about `key` and associated value.",
 	"PROTOCOL <type>",
 	"    Reply with a test value of the specified type. <type> can be: string,",
-	"    integer, double, bignum, null, array, set, map, verbatim, true, false.",
+	"    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
+	"    true, false.",
 	"QUICKLIST-PACKED-THRESHOLD <size>",
 	"    Accepted without an effect.",
 	"SLEEP <seconds>",

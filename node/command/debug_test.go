@@ -58,3 +58,30 @@ func TestDebugRefusesWithAReason(t *testing.T) {
 		}
 	}
 }
+
+// TestProtocolOfTwoPartsAgreesWithRedis: an attribute comes in front of its value, a push in front of the reply.
+func TestProtocolOfTwoPartsAgreesWithRedis(t *testing.T) {
+	redis := startRedis(t, "--enable-debug-command", "yes")
+	for _, proto := range []int{2, 3} {
+		h := newHarness(t, false)
+		self := h.open(1, "a", "b")
+		self.proto = proto
+		if _, err := redis.Do("HELLO", strconv.Itoa(proto)); err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"attrib", "push", "nonsense"} {
+			want, err := redis.Do("DEBUG", "PROTOCOL", kind)
+			if err == nil && (want[0] == '|' || want[0] == '>') {
+				var more []byte
+				more, err = redis.ReadReply()
+				want = append(want, more...)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := h.exec(self, bytesOf([]string{"DEBUG", "PROTOCOL", kind})); string(got) != string(want) {
+				t.Errorf("RESP%d %s: got %q, redis-server says %q", proto, kind, got, want)
+			}
+		}
+	}
+}
