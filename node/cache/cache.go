@@ -82,6 +82,7 @@ type Cache struct {
 	work      steps
 	isolated  atomic.Bool // Options.Isolated, as of the last tick
 	sweeping  sweeping
+	lazily    atomic.Bool // expired keys stay until somebody asks for them: SetActiveExpire
 	short     atomic.Bool // the data is over its limit by more than one command should wait for
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool

@@ -209,6 +209,10 @@ type Server interface {
 	// UnblockClient ends the wait of a client that waits for keys, with an error or as if its time were over, and tells
 	// whether it waited.
 	UnblockClient(id uint64, withError bool) bool
+	// SetActiveExpire switches the node's sweep of expired keys, until its restart.
+	SetActiveExpire(on bool)
+	// Log writes a message of a client's to the node's log.
+	Log(message string)
 	// UnixMicro is the time that keys live by.
 	UnixMicro() int64
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that

@@ -28,7 +28,9 @@ func TestDebugAgreesWithRedis(t *testing.T) {
 		for _, line := range []string{"DEBUG FOO", "DEBUG OBJECT", "DEBUG OBJECT nosuch", "DEBUG ERROR text", "DEBUG ERROR -CODE",
 			"DEBUG PROTOCOL string", "DEBUG PROTOCOL integer", "DEBUG PROTOCOL double", "DEBUG PROTOCOL null", "DEBUG PROTOCOL array",
 			"DEBUG PROTOCOL set", "DEBUG PROTOCOL map", "DEBUG PROTOCOL bignum", "DEBUG PROTOCOL verbatim", "DEBUG PROTOCOL true",
-			"DEBUG PROTOCOL false", "DEBUG QUICKLIST-PACKED-THRESHOLD 100b", "DEBUG QUICKLIST-PACKED-THRESHOLD x"} {
+			"DEBUG PROTOCOL false", "DEBUG SET-ACTIVE-EXPIRE", "DEBUG SET-ACTIVE-EXPIRE 1 1",
+			"DEBUG SET-ACTIVE-EXPIRE 0", "DEBUG SET-ACTIVE-EXPIRE 1", "DEBUG LOG", "DEBUG LOG a b", "DEBUG LOG text", "DEBUG JMAP",
+			"DEBUG DICT-RESIZING 0", "DEBUG STRINGMATCH-LEN 3 a*", "DEBUG CLIENT-EVICTION", "DEBUG QUICKLIST-PACKED-THRESHOLD 100b", "DEBUG QUICKLIST-PACKED-THRESHOLD x"} {
 			requests = append(requests, bytesOf(strings.Fields(line)))
 		}
 		requests = append(requests, bytesOf(append([]string{"DEBUG", "DIGEST-VALUE"}, random.Keys...)))
@@ -82,6 +84,24 @@ func TestProtocolOfTwoPartsAgreesWithRedis(t *testing.T) {
 			if got := h.exec(self, bytesOf([]string{"DEBUG", "PROTOCOL", kind})); string(got) != string(want) {
 				t.Errorf("RESP%d %s: got %q, redis-server says %q", proto, kind, got, want)
 			}
+		}
+	}
+}
+
+// TestALogMessageIsOneShortLine of the node's log, whatever the client sends.
+func TestALogMessageIsOneShortLine(t *testing.T) {
+	h := newHarness(t, false)
+	self := h.open(1, "a", "b")
+	for message, want := range map[string]string{
+		"a test begins":                  "DEBUG LOG: a test begins",
+		"two\r\nlines\x1b[0m\x00":        `DEBUG LOG: two\r\nlines\x1b[0m\x00`,
+		strings.Repeat("x", 5000):        "DEBUG LOG: " + strings.Repeat("x", maxDebugLog) + "… (cut)",
+		strings.Repeat("\x00", 1000):     "DEBUG LOG: " + strings.Repeat(`\x00`, maxDebugLog/4) + "… (cut)",
+		strings.Repeat("x", maxDebugLog): "DEBUG LOG: " + strings.Repeat("x", maxDebugLog),
+	} {
+		h.logged = nil
+		if got := string(h.exec(self, bytesOf([]string{"debug", "log", message}))); got != "+OK\r\n" || len(h.logged) != 1 || h.logged[0] != want {
+			t.Errorf("%.40q: %q, logged %.80q; want %.80q", message, got, h.logged, want)
 		}
 	}
 }
