@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -80,6 +81,7 @@ type Cache struct {
 	functions functions
 	batches   sync.Pool
 	work      steps
+	errands   chan struct{}
 	isolated  atomic.Bool // Options.Isolated, as of the last tick
 	sweeping  sweeping
 	lazily    atomic.Bool // expired keys stay until somebody asks for them: SetActiveExpire
@@ -174,6 +176,8 @@ func New(opt Options) *Cache {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{scripts: newScripts(), opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
+	c.work.ctx, c.work.cancel = context.WithCancel(context.Background())
+	c.errands = make(chan struct{}, maxErrands)
 	c.functions.init(opt.Libraries)
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})

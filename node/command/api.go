@@ -44,6 +44,9 @@ const (
 	MergeHot
 	// MergeDigest combines digests of shards (DEBUG DIGEST); see JoinDigests.
 	MergeDigest
+	// MergeSteps is for commands that the caller makes many of, one after the other: POPULATE's SETs, and of DEBUG RELOAD
+	// and LOADAOF one for each piece of each shard.
+	MergeSteps
 	// MergeOne asks one shard at a time (SCAN: the cursor names it; RANDOMKEY: any that has keys).
 	MergeOne
 )

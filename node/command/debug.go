@@ -25,6 +25,10 @@ func debugSpecs(debug *Spec) {
 		return &s
 	}
 	digest := spec("digest", ScopeCluster, MergeDigest, runDebugDigest)
+	populate := spec("populate", ScopeCluster, MergeSteps, nil)
+	populate.Write = true
+	reload := spec("reload", ScopeCluster, MergeSteps, reloadPart("RELOAD", throughRDB))
+	loadAOF := spec("loadaof", ScopeCluster, MergeSteps, reloadPart("LOADAOF", throughLog))
 	activeExpire := spec("set-active-expire", ScopeConn, MergeNone, nil)
 	activeExpire.conn = runActiveExpire
 	log := spec("log", ScopeConn, MergeNone, nil)
@@ -33,6 +37,12 @@ func debugSpecs(debug *Spec) {
 		switch n := len(args); {
 		case n == 2 && option(args[1], "digest"):
 			return digest
+		case n >= 3 && n <= 5 && option(args[1], "populate"):
+			return populate
+		case n >= 2 && option(args[1], "reload"):
+			return reload
+		case n >= 2 && option(args[1], "loadaof"):
+			return loadAOF
 		case n == 3 && option(args[1], "set-active-expire"):
 			return activeExpire
 		case n == 3 && option(args[1], "log"):
@@ -142,9 +152,6 @@ var debugRefused = map[string]string{
 	"panic":                        "no client may stop the node",
 	"oom":                          "no client may stop the node",
 	"assert":                       "no client may stop the node",
-	"reload":                       "it would drop the keyspace of a running node; restart the node",
-	"loadaof":                      "it would drop the keyspace of a running node; restart the node",
-	"populate":                     "its keys would bypass replication",
 	"replicate":                    "its commands would make replicas differ",
 }
 
@@ -347,16 +354,24 @@ var debugHelp = []string{
 	"    Return the error of a server without maxmemory-clients.",
 	"ERROR <string>",
 	"    Return a Redis protocol error with <string> as message.",
+	"LOADAOF",
+	"    Take every key of the cluster to the form of the log and back, and compare.",
 	"LOG <message>",
 	"    Write <message> to the log of this node.",
 	"OBJECT <key>",
 	"    Show low level info about `key` and associated value.",
+	"POPULATE <count> [<prefix>] [<size>]",
+	"    Create <count> string keys named key:<num>, but for those that exist. If",
+	"    <prefix> is specified then it is used instead of the 'key' prefix.",
 	"PROTOCOL <type>",
 	"    Reply with a test value of the specified type. <type> can be: string,",
 	"    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
 	"    true, false.",
 	"QUICKLIST-PACKED-THRESHOLD <size>",
 	"    Accepted without an effect.",
+	"RELOAD [MERGE|NOFLUSH|NOSAVE ...]",
+	"    Take every key of the cluster to the form of an RDB file and back, and",
+	"    compare. The keyspace stays as it is, whatever the option.",
 	"SET-ACTIVE-EXPIRE <0|1>",
 	"    0 has this node leave expired keys where they are until somebody asks for",
 	"    them, until it restarts. 1 has it delete them in the background again.",

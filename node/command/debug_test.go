@@ -28,7 +28,7 @@ func TestDebugAgreesWithRedis(t *testing.T) {
 		for _, line := range []string{"DEBUG FOO", "DEBUG OBJECT", "DEBUG OBJECT nosuch", "DEBUG ERROR text", "DEBUG ERROR -CODE",
 			"DEBUG PROTOCOL string", "DEBUG PROTOCOL integer", "DEBUG PROTOCOL double", "DEBUG PROTOCOL null", "DEBUG PROTOCOL array",
 			"DEBUG PROTOCOL set", "DEBUG PROTOCOL map", "DEBUG PROTOCOL bignum", "DEBUG PROTOCOL verbatim", "DEBUG PROTOCOL true",
-			"DEBUG PROTOCOL false", "DEBUG SET-ACTIVE-EXPIRE", "DEBUG SET-ACTIVE-EXPIRE 1 1",
+			"DEBUG PROTOCOL false", "DEBUG POPULATE", "DEBUG POPULATE 1 a 2 b", "DEBUG SET-ACTIVE-EXPIRE", "DEBUG SET-ACTIVE-EXPIRE 1 1",
 			"DEBUG SET-ACTIVE-EXPIRE 0", "DEBUG SET-ACTIVE-EXPIRE 1", "DEBUG LOG", "DEBUG LOG a b", "DEBUG LOG text", "DEBUG JMAP",
 			"DEBUG DICT-RESIZING 0", "DEBUG STRINGMATCH-LEN 3 a*", "DEBUG CLIENT-EVICTION", "DEBUG QUICKLIST-PACKED-THRESHOLD 100b", "DEBUG QUICKLIST-PACKED-THRESHOLD x"} {
 			requests = append(requests, bytesOf(strings.Fields(line)))
@@ -83,6 +83,38 @@ func TestProtocolOfTwoPartsAgreesWithRedis(t *testing.T) {
 			}
 			if got := h.exec(self, bytesOf([]string{"DEBUG", "PROTOCOL", kind})); string(got) != string(want) {
 				t.Errorf("RESP%d %s: got %q, redis-server says %q", proto, kind, got, want)
+			}
+		}
+	}
+}
+
+// TestPopulationsAgreeWithRedis in names, in values of every size around those of their texts, and in errors.
+func TestPopulationsAgreeWithRedis(t *testing.T) {
+	redis := startRedis(t, "--enable-debug-command", "yes")
+	for _, line := range []string{"3", "12 p", "0", "3 {x}y 0", "12 p 1", "12 p 7", "12 p 8", "12 p 9", "2 p 1000", "-1", "x", "1 p -1", "1 p x",
+		"9223372036854775808"} {
+		args := bytesOf(strings.Fields("DEBUG POPULATE " + line))
+		if _, err := redis.Do("FLUSHALL"); err != nil {
+			t.Fatal(err)
+		}
+		replies, err := redis.Pipeline([][][]byte{args, bytesOf([]string{"DBSIZE"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, problem := ParsePopulation(args)
+		if got := map[bool]string{true: "+OK\r\n", false: "-" + problem + "\r\n"}[problem == ""]; got != string(replies[0]) {
+			t.Errorf("%s: %q, redis-server says %q", line, got, replies[0])
+		}
+		if want := ":" + strconv.Itoa(p.Count) + "\r\n"; problem == "" && string(replies[1]) != want {
+			t.Errorf("%s: %q keys, redis-server has %q", line, want, replies[1])
+		}
+		for i := 0; problem == "" && i < p.Count; i++ {
+			want, err := redis.Do("GET", string(p.Key(nil, i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.Value([]byte("kept"), i)[4:]; string(appendBulk(nil, got)) != string(want) {
+				t.Errorf("%s: key %q has %q, redis-server's %q", line, p.Key(nil, i), got, want)
 			}
 		}
 	}
