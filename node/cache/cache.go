@@ -93,7 +93,7 @@ type Cache struct {
 	Stats      Stats
 	obs        observing
 	waitsMu    sync.Mutex
-	waits      []replicaWait
+	waits      []*replicaWait
 }
 
 // Stats counts since the start. Fields are read with Load.
