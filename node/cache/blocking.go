@@ -165,14 +165,20 @@ func (b *blocking) listed() {
 // blockedClients are this node's clients that wait, by their ids.
 type blockedClients struct {
 	mu   sync.Mutex
-	byID map[uint64]*blocking
+	byID map[uint64]canceler
 }
 
-func (l *blockedClients) add(id uint64, b *blocking) {
+// canceler is what a client waits for: keys, or replicas.
+type canceler interface {
+	// cancel ends the wait as the verdict says, and tells whether there was one.
+	cancel(v verdict) bool
+}
+
+func (l *blockedClients) add(id uint64, b canceler) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byID == nil {
-		l.byID = map[uint64]*blocking{}
+		l.byID = map[uint64]canceler{}
 	}
 	l.byID[id] = b
 }
@@ -183,13 +189,13 @@ func (l *blockedClients) remove(id uint64) {
 	delete(l.byID, id)
 }
 
-func (l *blockedClients) find(id uint64) *blocking {
+func (l *blockedClients) find(id uint64) canceler {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byID[id]
 }
 
-// Blocked counts this node's clients that wait for keys.
+// Blocked counts this node's clients that wait for keys or replicas.
 func (c *Cache) Blocked() int {
 	c.blocked.mu.Lock()
 	defer c.blocked.mu.Unlock()

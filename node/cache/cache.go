@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -80,8 +81,10 @@ type Cache struct {
 	functions functions
 	batches   sync.Pool
 	work      steps
+	errands   chan struct{}
 	isolated  atomic.Bool // Options.Isolated, as of the last tick
 	sweeping  sweeping
+	lazily    atomic.Bool // expired keys stay until somebody asks for them: SetActiveExpire
 	short     atomic.Bool // the data is over its limit by more than one command should wait for
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool
@@ -90,7 +93,7 @@ type Cache struct {
 	Stats      Stats
 	obs        observing
 	waitsMu    sync.Mutex
-	waits      []replicaWait
+	waits      []*replicaWait
 }
 
 // Stats counts since the start. Fields are read with Load.
@@ -173,6 +176,8 @@ func New(opt Options) *Cache {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{scripts: newScripts(), opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
+	c.work.ctx, c.work.cancel = context.WithCancel(context.Background())
+	c.errands = make(chan struct{}, maxErrands)
 	c.functions.init(opt.Libraries)
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})

@@ -16,7 +16,11 @@ import (
 // cluster runs a command that speaks of every key in the cluster: SCAN group after group, RANDOMKEY on a group chosen
 // by size, the others on all groups at once.
 func (c *Cache) cluster(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
-	if spec.Write {
+	switch {
+	case spec.Merge == command.MergeSteps:
+		c.runErrand(k, w, spec, args)
+		return
+	case spec.Write:
 		c.flush(k, w, spec, args)
 		return
 	}
@@ -234,9 +238,11 @@ func (c *Cache) randomKey(spec *command.Spec, args [][]byte, k *conn, now int64,
 	}, w, hold)
 }
 
-// steps are the goroutines that go on with commands of several steps. None of them waits for another node, and Run waits
-// for all.
+// steps are the goroutines that go on with commands of several steps. None of them waits for another node beyond the end of
+// ctx, and Run waits for all.
 type steps struct {
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
 	mu     sync.Mutex
 	closed bool
 	wg     sync.WaitGroup
@@ -255,6 +261,7 @@ func (s *steps) start(f func()) bool {
 }
 
 func (s *steps) close() {
+	s.cancel()
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -315,6 +322,10 @@ func (c *Cache) do(ctx context.Context, level Level, args [][]byte) ([]byte, err
 			g.write(&w)
 		}
 	case command.ScopeCluster:
+		if spec.Merge == command.MergeSteps {
+			c.giveRound(r)
+			return nil, ErrScope
+		}
 		c.whole(spec, args, nil, now, r, &w, func() origin { return to })
 		direct = len(w.Buf) > 0
 	default:

@@ -81,11 +81,15 @@ func (c *Cache) sweepPart(p *part, unix int64, r *round) (more bool) {
 	p.group.Lock()
 	defer p.group.Unlock()
 	n := 0
-	if p.group.Serving() && p.shard.Expires() > 0 && p.busy.Load() == nil && !c.driver.DiskFull() {
+	if !c.lazily.Load() && p.group.Serving() && p.shard.Expires() > 0 && p.busy.Load() == nil && !c.driver.DiskFull() {
 		n = c.expire(p, unix, r)
 	}
 	return p.shard.Reclaim(reclaimBlocks) || n == expireBatch
 }
+
+// SetActiveExpire switches the deletion of expired keys that nobody asks for, of the groups that this node is primary of. Who asks
+// for one finds nothing either way.
+func (c *Cache) SetActiveExpire(on bool) { c.lazily.Store(!on) }
 
 func (c *Cache) expire(p *part, unix int64, r *round) int {
 	var keys [][]byte

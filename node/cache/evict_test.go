@@ -165,3 +165,38 @@ func TestAGroupThatExpiresMuchIsDoneInOneTick(t *testing.T) {
 		t.Errorf("%d passes: the others had no turn", passes)
 	}
 }
+
+func (s *cacheServer) SetActiveExpire(on bool) { s.of.SetActiveExpire(on) }
+
+// TestTheSweepCanBeSwitchedOff: expired keys stay then until somebody asks for them.
+func TestTheSweepCanBeSwitchedOff(t *testing.T) {
+	c := start(t, 1, setup{quiet: true})
+	c.alone()
+	x := c.nodes[0]
+	cl := c.client(x)
+	expired := func(from, to int) {
+		for i := from; i < to; i++ {
+			cl.want(fmt.Sprintf("SET k%d v PXAT 1", i), "OK")
+		}
+	}
+	sweep := func() {
+		r := earlyRound()
+		x.tick(x.ticks())
+		for x.sweep(time.Now().Add(time.Minute), r) {
+		}
+		x.endRound(r)
+	}
+	cl.want("DEBUG SET-ACTIVE-EXPIRE 0", "OK")
+	expired(0, 10)
+	sweep()
+	if keys, _, _ := x.Keyspace(); keys != 10 {
+		t.Errorf("%d keys are left", keys)
+	}
+	cl.want("GET k3", "nil")
+	cl.want("DEBUG SET-ACTIVE-EXPIRE 1", "OK")
+	sweep()
+	if keys, _, _ := x.Keyspace(); keys != 0 {
+		t.Errorf("%d keys are left", keys)
+	}
+	cl.want("DEBUG SET-ACTIVE-EXPIRE on", "ERR DEBUG SET-ACTIVE-EXPIRE takes 0 or 1, not 'on'")
+}

@@ -88,3 +88,37 @@ func TestWaitCountsTheReplicasThatHaveTheLastWrite(t *testing.T) {
 	k.want("WAIT x 1", "ERR value is not an integer or out of range")
 	k.want("WAIT 1 -1", "ERR timeout is negative")
 }
+
+// TestAClientThatWaitsForReplicasIsBlocked like one that waits for keys: CLIENT UNBLOCK ends it, nothing of its connection runs
+// behind it, and its own end leaves nothing.
+func TestAClientThatWaitsForReplicasIsBlocked(t *testing.T) {
+	c := start(t, 1, setup{})
+	c.alone()
+	x := c.nodes[0]
+	k, other := c.client(x), c.client(x)
+	k.want("SET a 1", "OK")
+	for withError, want := range map[bool]string{false: "0", true: errUnblocked} {
+		k.send("WAIT 1 0", "SET a 2")
+		if other.want("GET a", "1"); !ClientOf(k.s).Blocked() || x.Blocked() != 1 {
+			t.Error("it does not count as blocked")
+		}
+		if !x.Unblock(k.s.ID(), withError) || x.Unblock(k.s.ID(), withError) {
+			t.Error("it was not unblocked once")
+		}
+		if got := k.receive(2); got[0] != want || got[1] != "OK" || ClientOf(k.s).Blocked() {
+			t.Errorf("%q, want %s and OK", got, want)
+		}
+		k.want("SET a 1", "OK")
+	}
+	k.send("WAIT 1 1")
+	if got := k.receive(1)[0]; got != "0" || x.Blocked() != 0 {
+		t.Errorf("%s after its time, %d are blocked", got, x.Blocked())
+	}
+	k.send("WAIT 1 0")
+	k.s.Close()
+	x.waitsMu.Lock()
+	defer x.waitsMu.Unlock()
+	if len(x.waits) != 0 || x.Blocked() != 0 {
+		t.Errorf("%d waits are left of a client that went", len(x.waits))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypercache/node/command"
 	"hypercache/node/ring"
 )
 
@@ -74,6 +75,8 @@ func (c *Cache) replicasOf(l lastWrite) (n int) {
 
 // replicaWait is a WAIT under way.
 type replicaWait struct {
+	c        *Cache
+	client   *command.Client
 	last     lastWrite
 	want     int
 	deadline time.Time // zero for none

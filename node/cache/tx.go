@@ -587,6 +587,9 @@ func (l *localReplies) merge(raw []byte) []byte {
 	for _, r := range l.list {
 		if r == nil {
 			size := resp.Size(rest)
+			if size > 0 && rest[0] == '>' { // DEBUG PROTOCOL push has a reply behind it
+				size += resp.Size(rest[size:])
+			}
 			if size == 0 {
 				return raw
 			}

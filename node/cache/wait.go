@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,7 +26,7 @@ func (k *conn) WaitReplicas(want int, timeout time.Duration) (have int, now bool
 	if have >= want || !c.leads(k.last) {
 		return have, true
 	}
-	w := replicaWait{last: k.last, want: want}
+	w := &replicaWait{c: c, client: k.client, last: k.last, want: want}
 	if timeout > 0 {
 		w.deadline = time.Now().Add(timeout)
 	}
@@ -35,8 +36,41 @@ func (k *conn) WaitReplicas(want int, timeout time.Duration) (have int, now bool
 		return have, true
 	}
 	w.to = origin{t: k.s.Hold()}
+	k.s.Suspend(func() { w.cancel(inVain) })
+	k.client.SetBlocked(true)
+	c.blocked.add(k.client.ID(), w)
 	c.waits = append(c.waits, w)
 	return 0, false
+}
+
+// cancel implements canceler: CLIENT UNBLOCK, or the client's end.
+func (w *replicaWait) cancel(v verdict) bool {
+	c := w.c
+	have := c.replicasOf(w.last)
+	c.waitsMu.Lock()
+	at := slices.Index(c.waits, w)
+	if at >= 0 {
+		c.waits = slices.Delete(c.waits, at, at+1)
+	}
+	c.waitsMu.Unlock()
+	if at < 0 {
+		return false
+	}
+	if v == unblocked {
+		w.end([]byte("-" + errUnblocked + "\r\n"))
+	} else {
+		w.answer(have)
+	}
+	return true
+}
+
+func (w *replicaWait) answer(have int) { w.end([]byte(":" + strconv.Itoa(have) + "\r\n")) }
+
+// end answers a wait that is in no list any more.
+func (w *replicaWait) end(reply []byte) {
+	w.client.SetBlocked(false)
+	w.c.blocked.remove(w.client.ID())
+	w.to.reply(reply)
 }
 
 func (c *Cache) leads(l lastWrite) bool {
@@ -57,7 +91,7 @@ func (c *Cache) answerWaits(now time.Time) {
 			kept = append(kept, w)
 			continue
 		}
-		w.to.reply([]byte(":" + strconv.Itoa(have) + "\r\n"))
+		w.answer(have)
 	}
 	clear(c.waits[len(kept):])
 	c.waits = kept

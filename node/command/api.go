@@ -44,6 +44,9 @@ const (
 	MergeHot
 	// MergeDigest combines digests of shards (DEBUG DIGEST); see JoinDigests.
 	MergeDigest
+	// MergeSteps is for commands that the caller makes many of, one after the other: POPULATE's SETs, and of DEBUG RELOAD
+	// and LOADAOF one for each piece of each shard.
+	MergeSteps
 	// MergeOne asks one shard at a time (SCAN: the cursor names it; RANDOMKEY: any that has keys).
 	MergeOne
 )
@@ -209,6 +212,10 @@ type Server interface {
 	// UnblockClient ends the wait of a client that waits for keys, with an error or as if its time were over, and tells
 	// whether it waited.
 	UnblockClient(id uint64, withError bool) bool
+	// SetActiveExpire switches the node's sweep of expired keys, until its restart.
+	SetActiveExpire(on bool)
+	// Log writes a message of a client's to the node's log.
+	Log(message string)
 	// UnixMicro is the time that keys live by.
 	UnixMicro() int64
 	// Info adds the fields of one section of INFO, lower case ("server", "memory", …), in their order. A section that

@@ -17,16 +17,64 @@ func debugCommands() []binding {
 	return []binding{{name: "debug", scope: ScopeKey, run: runDebug, keys: debugKeys}}
 }
 
-// debugDigestSpec has DEBUG DIGEST speak of every key, other than the other subcommands.
-func debugDigestSpec(debug *Spec) {
-	s := *debug
-	s.Name, s.Scope, s.Merge, s.keys, s.run = "debug|digest", ScopeCluster, MergeDigest, nil, runDebugDigest
+// debugSpecs has those subcommands of DEBUG that speak of every key, or of the asked node, go another way than the others.
+func debugSpecs(debug *Spec) {
+	spec := func(name string, scope Scope, merge Merge, run func(*Ctx)) *Spec {
+		s := *debug
+		s.Name, s.Scope, s.Merge, s.keys, s.run = "debug|"+name, scope, merge, nil, run
+		return &s
+	}
+	digest := spec("digest", ScopeCluster, MergeDigest, runDebugDigest)
+	populate := spec("populate", ScopeCluster, MergeSteps, nil)
+	populate.Write = true
+	reload := spec("reload", ScopeCluster, MergeSteps, reloadPart("RELOAD", throughRDB))
+	loadAOF := spec("loadaof", ScopeCluster, MergeSteps, reloadPart("LOADAOF", throughLog))
+	activeExpire := spec("set-active-expire", ScopeConn, MergeNone, nil)
+	activeExpire.conn = runActiveExpire
+	log := spec("log", ScopeConn, MergeNone, nil)
+	log.conn = runDebugLog
 	debug.special = func(args [][]byte) *Spec {
-		if len(args) == 2 && option(args[1], "digest") {
-			return &s
+		switch n := len(args); {
+		case n == 2 && option(args[1], "digest"):
+			return digest
+		case n >= 3 && n <= 5 && option(args[1], "populate"):
+			return populate
+		case n >= 2 && option(args[1], "reload"):
+			return reload
+		case n >= 2 && option(args[1], "loadaof"):
+			return loadAOF
+		case n == 3 && option(args[1], "set-active-expire"):
+			return activeExpire
+		case n == 3 && option(args[1], "log"):
+			return log
 		}
 		return nil
 	}
+}
+
+// runActiveExpire switches the sweep of the node that was asked. Redis reads anything that is no number as 0; a slip must not
+// leave expired keys where they are.
+func runActiveExpire(c *ConnCtx) {
+	switch string(c.Args[2]) {
+	case "0", "1":
+		c.Server.SetActiveExpire(c.Args[2][0] == '1')
+		c.W.OK()
+	default:
+		c.W.Error("ERR DEBUG SET-ACTIVE-EXPIRE takes 0 or 1, not '" + cstring(c.Args[2], 128) + "'")
+	}
+}
+
+// maxDebugLog bounds a message of DEBUG LOG, in bytes as they are logged.
+const maxDebugLog = 1024
+
+func runDebugLog(c *ConnCtx) {
+	text := strconv.QuoteToASCII(string(c.Args[2][:min(len(c.Args[2]), maxDebugLog)]))
+	text = text[1 : len(text)-1]
+	if len(text) > maxDebugLog || len(c.Args[2]) > maxDebugLog {
+		text = text[:min(len(text), maxDebugLog)] + "… (cut)"
+	}
+	c.Server.Log("DEBUG LOG: " + text)
+	c.W.OK()
 }
 
 // runDebugDigest answers for one shard: the digests of its keys, added up.
@@ -76,25 +124,40 @@ func debugKeys(args [][]byte, dst []int) []int {
 	return dst
 }
 
-// debugRefused are subcommands of Redis that tests and tools may ask for, with why there is none here.
+// debugRefused are subcommands of Redis 7.0 that tests and tools may ask for, with why there is none here. An OK without an effect
+// would have a test go on that rests on the effect.
 var debugRefused = map[string]string{
-	"set-active-expire": "expired keys are deleted in the background always",
-	"change-repl-id":    "replication is by group and term, which no client changes",
-	"listpack":          "collections have a memory layout of their own",
-	"quicklist":         "collections have a memory layout of their own",
-	"htstats":           "collections have a memory layout of their own",
-	"htstats-key":       "collections have a memory layout of their own",
-	"jmap":              "nothing here is Java",
-	"reload":            "it would drop the keyspace of a running node; restart the node",
-	"loadaof":           "it would drop the keyspace of a running node; restart the node",
-	"restart":           "the service manager restarts the node",
-	"crash-and-recover": "the service manager restarts the node",
-	"segfault":          "no client may stop the node",
-	"panic":             "no client may stop the node",
-	"oom":               "no client may stop the node",
-	"assert":            "no client may stop the node",
-	"populate":          "its keys would bypass replication",
-	"replicate":         "its commands would make replicas differ",
+	"change-repl-id":               "replication is by group and term, which no client changes",
+	"listpack":                     "collections have a memory layout of their own",
+	"quicklist":                    "collections have a memory layout of their own",
+	"htstats":                      "the index of keys has a layout of its own",
+	"htstats-key":                  "collections have a memory layout of their own",
+	"sdslen":                       "strings have a memory layout of their own; see MEMORY USAGE",
+	"structsize":                   "there are none of Redis' structures here",
+	"mallctl":                      "the allocator is not jemalloc",
+	"mallctl-str":                  "the allocator is not jemalloc",
+	"leak":                         "no client may have the node lose memory",
+	"stringmatch-test":             "the matcher of patterns is tested with the code",
+	"set-disable-deny-scripts":     "what a script may not run would wait with its group locked",
+	"set-skip-checksum-validation": "checksums are looked at always",
+	"aof-flush-sleep":              "no client may stall the log",
+	"pause-cron":                   "a node whose housekeeping stands still is taken for dead; for expired keys there is SET-ACTIVE-EXPIRE",
+	"replybuffer":                  "reply buffers are lent while there are replies, and have no size to set",
+	"config-rewrite-force-all":     "the service manager owns the configuration file",
+	"clusterlink":                  "the streams between nodes are no bus of Redis'",
+	"drop-cluster-packet-filter":   "the streams between nodes are no bus of Redis'",
+	"restart":                      "the service manager restarts the node",
+	"crash-and-recover":            "the service manager restarts the node",
+	"segfault":                     "no client may stop the node",
+	"panic":                        "no client may stop the node",
+	"oom":                          "no client may stop the node",
+	"assert":                       "no client may stop the node",
+	"replicate":                    "its commands would make replicas differ",
+}
+
+// unknownDebug is Redis' answer to a subcommand that does not exist, or has another number of arguments.
+func unknownDebug(args [][]byte) string {
+	return "ERR unknown subcommand or wrong number of arguments for '" + cstring(args[1], 128) + "'. Try DEBUG HELP."
 }
 
 func runDebug(c *Ctx) {
@@ -119,10 +182,12 @@ func runDebug(c *Ctx) {
 			return
 		}
 		c.W.OK() // there are no packed nodes for it to matter to
+	case name == "client-eviction" && n == 2:
+		c.W.Error("ERR maxmemory-clients is disabled.") // as it always is
 	case refused:
 		c.W.Error("ERR DEBUG " + strings.ToUpper(name) + " is not served: " + reason)
 	default:
-		c.W.Error("ERR unknown subcommand or wrong number of arguments for '" + cstring(c.Args[1], 128) + "'. Try DEBUG HELP.")
+		c.W.Error(unknownDebug(c.Args))
 	}
 }
 
@@ -180,9 +245,27 @@ func (c *Ctx) debugProtocol() {
 		c.W.Verbatim("txt", []byte("This is a verbatim\nstring"))
 	case "true", "false":
 		c.W.Bool(name == "true")
-	default: // attrib and push are two replies in one, which nothing else here sends
+	case "attrib":
+		if c.W.Proto == 3 {
+			c.W.Attribute(1)
+			c.W.BulkString("key-popularity")
+			c.W.Array(2)
+			c.W.BulkString("key:123")
+			c.W.Int(90)
+		}
+		c.W.BulkString("Some real reply following the attribute")
+	case "push":
+		if c.W.Proto != 3 {
+			c.W.Error("ERR RESP2 is not supported by this command")
+			return
+		}
+		c.W.Push(2)
+		c.W.BulkString("server-cpu-usage")
+		c.W.Int(42)
+		c.W.BulkString("Some real reply following the push reply")
+	default:
 		c.W.Error("ERR Wrong protocol type name. Please use one of the following: " +
-			"string|integer|double|bignum|null|array|set|map|verbatim|true|false")
+			"string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false")
 	}
 }
 
@@ -267,15 +350,31 @@ var debugHelp = []string{
 	"    Output a hex signature of all keys of the cluster, that of a Redis with the same keys.",
 	"DIGEST-VALUE <key> [<key> ...]",
 	"    Output a hex signature of the values of all the specified keys.",
+	"CLIENT-EVICTION",
+	"    Return the error of a server without maxmemory-clients.",
 	"ERROR <string>",
 	"    Return a Redis protocol error with <string> as message.",
+	"LOADAOF",
+	"    Take every key of the cluster to the form of the log and back, and compare.",
+	"LOG <message>",
+	"    Write <message> to the log of this node.",
 	"OBJECT <key>",
 	"    Show low level info about `key` and associated value.",
+	"POPULATE <count> [<prefix>] [<size>]",
+	"    Create <count> string keys named key:<num>, but for those that exist. If",
+	"    <prefix> is specified then it is used instead of the 'key' prefix.",
 	"PROTOCOL <type>",
 	"    Reply with a test value of the specified type. <type> can be: string,",
-	"    integer, double, bignum, null, array, set, map, verbatim, true, false.",
+	"    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
+	"    true, false.",
 	"QUICKLIST-PACKED-THRESHOLD <size>",
 	"    Accepted without an effect.",
+	"RELOAD [MERGE|NOFLUSH|NOSAVE ...]",
+	"    Take every key of the cluster to the form of an RDB file and back, and",
+	"    compare. The keyspace stays as it is, whatever the option.",
+	"SET-ACTIVE-EXPIRE <0|1>",
+	"    0 has this node leave expired keys where they are until somebody asks for",
+	"    them, until it restarts. 1 has it delete them in the background again.",
 	"SLEEP <seconds>",
 	"    Answer after <seconds>. Other clients are served meanwhile.",
 }

@@ -40,7 +40,8 @@ type harness struct {
 	conns   map[uint64]net.Conn
 	effects []byte // all of them, when keep is set
 	keep    bool
-	events  *Events      // nil when the test does not want them
+	events  *Events // nil when the test does not want them
+	logged  []string
 	view    *ClusterView // nil for a cluster of one
 }
 
@@ -247,6 +248,8 @@ func (h *harness) Info(section string, add func(field, value string)) {
 }
 func (h *harness) Config() *Config            { return h.config }
 func (h *harness) ResetStats()                {}
+func (h *harness) SetActiveExpire(bool)       {}
+func (h *harness) Log(message string)         { h.logged = append(h.logged, message) }
 func (h *harness) RewriteLog() string         { return "" }
 func (h *harness) Bus() *pubsub.Bus           { return h.bus }
 func (h *harness) Tracker() *tracking.Tracker { return h.tracker }

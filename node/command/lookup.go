@@ -90,7 +90,7 @@ func init() {
 		specs = append(specs, s)
 		insert(s)
 	}
-	debugDigestSpec(byName["debug"])
+	debugSpecs(byName["debug"])
 }
 
 func insert(s *Spec) {

@@ -5,7 +5,8 @@ import "strconv"
 // maxNesting is how deep the aggregates are that Size measures.
 const maxNesting = 64
 
-// Size is the length of the complete RESP value that b begins with, 0 if it does not begin with one.
+// Size is the length of the complete RESP value that b begins with, with the attributes in front of it, 0 if it does not begin
+// with one.
 func Size(b []byte) int { return size(b, maxNesting) }
 
 func size(b []byte, depth int) int {
@@ -27,8 +28,10 @@ func size(b []byte, depth int) int {
 			return 0
 		}
 		return at + n + 2
-	case '%', '|':
+	case '%':
 		n *= 2
+	case '|':
+		n = 2*n + 1
 	case '*', '~', '>':
 	default:
 		return at

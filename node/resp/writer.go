@@ -69,6 +69,10 @@ func (w *Writer) Set(n int) { w.aggregate('~', n) }
 // Push announces an out-of-band message of n elements. RESP2 clients see an array.
 func (w *Writer) Push(n int) { w.aggregate('>', n) }
 
+// Attribute announces n pairs, a key and a value each, that say something about the value behind them. There is nothing like
+// it in RESP2: it is for RESP3 clients only.
+func (w *Writer) Attribute(n int) { w.header('|', n) }
+
 // Double writes a floating-point number with the 17 significant digits Redis gives; a bulk string in RESP2.
 func (w *Writer) Double(f float64) {
 	var scratch [32]byte

@@ -17,6 +17,8 @@ const (
 	// concatName is the global that strings are joined by in place of the operator, which is not bounded and writes numbers
 	// in Go's way.
 	concatName = "\x00concat"
+	// moduloName is the global in place of the operator %, which the interpreter computes in another way than Lua 5.1.
+	moduloName = "\x00modulo"
 )
 
 func compile(sha, body string) (*Script, string) {
@@ -129,7 +131,7 @@ func syntaxError(err error, name string, lines int) error {
 	return fmt.Errorf("%s:%d: %s near '%s'", name, p.Pos.Line, message, p.Token)
 }
 
-// rewriter replaces a..b by a call of the bounded function, and notes expressions that nest too deep.
+// rewriter replaces a..b and a%b by calls of our own functions, and notes expressions that nest too deep.
 type rewriter struct{ deep bool }
 
 func (r *rewriter) stmts(list []ast.Stmt, depth int) {
@@ -214,6 +216,11 @@ func (r *rewriter) expr(e ast.Expr, depth int) ast.Expr {
 		e.Lhs, e.Rhs = r.expr(e.Lhs, depth), r.expr(e.Rhs, depth)
 	case *ast.ArithmeticOpExpr:
 		e.Lhs, e.Rhs = r.expr(e.Lhs, depth), r.expr(e.Rhs, depth)
+		if e.Operator == "%" {
+			call := callOf(moduloName, e)
+			call.Args = []ast.Expr{single(e.Lhs), single(e.Rhs)}
+			return call
+		}
 	case *ast.UnaryMinusOpExpr:
 		e.Expr = r.expr(e.Expr, depth)
 	case *ast.UnaryNotOpExpr:
@@ -230,13 +237,7 @@ func (r *rewriter) expr(e ast.Expr, depth int) ast.Expr {
 
 // concat joins a whole chain a..b..c by one call, as the operator does.
 func (r *rewriter) concat(e *ast.StringConcatOpExpr, depth int) ast.Expr {
-	call := &ast.FuncCallExpr{Func: &ast.IdentExpr{Value: concatName}, AdjustRet: true}
-	place := func(n ast.PositionHolder) {
-		n.SetLine(e.Line())
-		n.SetLastLine(e.LastLine())
-	}
-	place(call)
-	place(call.Func)
+	call := callOf(concatName, e)
 	for at := ast.Expr(e); ; {
 		pair, ok := at.(*ast.StringConcatOpExpr)
 		if !ok || len(call.Args) >= 200 {
@@ -246,6 +247,16 @@ func (r *rewriter) concat(e *ast.StringConcatOpExpr, depth int) ast.Expr {
 		call.Args = append(call.Args, single(r.expr(pair.Lhs, depth)))
 		at = pair.Rhs
 	}
+}
+
+// callOf makes a call, still without arguments, that stands in place of an operator.
+func callOf(name string, e ast.Expr) *ast.FuncCallExpr {
+	call := &ast.FuncCallExpr{Func: &ast.IdentExpr{Value: name}, AdjustRet: true}
+	for _, n := range []ast.PositionHolder{call, call.Func} {
+		n.SetLine(e.Line())
+		n.SetLastLine(e.LastLine())
+	}
+	return call
 }
 
 // single keeps a call that is the last argument from adding all of its results.

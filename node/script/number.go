@@ -38,6 +38,45 @@ func toNumber(l *lua.LState) int {
 	return 1
 }
 
+// modulo is the operator %, by the formula of Lua 5.1: it never answers -0, and large quotients round.
+func modulo(l *lua.LState) int {
+	a, b := l.Get(1), l.Get(2)
+	x, first := operand(a)
+	y, second := operand(b)
+	if first && second {
+		whole := float64(math.Floor(x/y) * y) // converted, so that no processor multiplies and subtracts without rounding
+		l.Push(lua.LNumber(x - whole))
+		return 1
+	}
+	f := l.GetMetaField(a, "__mod")
+	if f == lua.LNil {
+		f = l.GetMetaField(b, "__mod")
+	}
+	if f == lua.LNil {
+		bad := a
+		if first {
+			bad = b
+		}
+		l.RaiseError("attempt to perform arithmetic on a %s value", bad.Type().String())
+	}
+	l.Push(f)
+	l.Push(a)
+	l.Push(b)
+	l.Call(2, 1)
+	return 1
+}
+
+// operand is a value as arithmetic takes it.
+func operand(v lua.LValue) (float64, bool) {
+	switch v := v.(type) {
+	case lua.LNumber:
+		return float64(v), true
+	case lua.LString:
+		return parseNumber(string(v))
+	}
+	return 0, false
+}
+
 // cText is a text as C sees it, without the blanks around it.
 func cText(s string) string {
 	s, _, _ = strings.Cut(s, "\x00")

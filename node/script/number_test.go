@@ -40,3 +40,22 @@ func TestIntegersOfAnyBaseAreReadAsCDoes(t *testing.T) {
 		}
 	}
 }
+
+// TestTheRemainderIsThatOfLua51 in zeros, in what is too large to be exact, and for values that are no numbers.
+func TestTheRemainderIsThatOfLua51(t *testing.T) {
+	answersAs(t, map[string]string{
+		"local x = -6 % 3 return tostring(x)..' '..tostring(1/x)":                                     "0 inf",
+		"local x = -0 % 3 return tostring(x)..' '..tostring(1/x)":                                     "0 inf",
+		"return tostring(1e20 % 3)":                                                                   "0",
+		"return tostring(-7 % 0.3)":                                                                   "0.2",
+		"return tostring(1e300 % 1e-10)":                                                              "-inf",
+		"return tostring(7 % -4)..' '..tostring(-7 % 4)..' '..tostring('7' % '4')":                    "-1 1 3",
+		"return (2 + 7 % 4 * 2)..''":                                                                  "8",
+		"return tostring(2^3 % 5 - -7 % 4)":                                                           "2",
+		"local function two() return 7, 4 end return tostring(two() % two())":                         "0",
+		"return tostring(setmetatable({}, {__mod = function(a, b) return 'm'..tostring(b) end}) % 4)": "m4",
+		"return tostring(4 % setmetatable({}, {__mod = function(a, b) return 'm'..tostring(a) end}))": "m4",
+		"return nil % 4": "-attempt to perform arithmetic on a nil value",
+		"return 4 % {}":  "-attempt to perform arithmetic on a table value",
+	})
+}

@@ -61,7 +61,9 @@ func (r *Run) loadEnvironment() *lua.LTable {
 	}
 	api.Metatable = r.env.Metatable // says that there is nothing else
 	env := r.l.NewTable()
-	env.RawSetString(concatName, r.env.RawGetString(concatName))
+	for _, name := range []string{concatName, moduloName} {
+		env.RawSetString(name, r.env.RawGetString(name))
+	}
 	env.RawSetString("redis", r.protect(api))
 	env.Metatable = r.env.Metatable
 	return env

@@ -28,6 +28,7 @@ func (r *Run) sandbox() {
 	}
 	env.RawSetString("_VERSION", lua.LString("Lua 5.1"))
 	env.RawSetString(concatName, l.NewFunction(r.concat))
+	env.RawSetString(moduloName, l.NewFunction(modulo))
 	r.replaceBase(env)
 	for name, change := range map[string]func(*lua.LTable){
 		"table": r.tableFunctions, "string": r.stringFunctions, "math": r.mathFunctions, "coroutine": r.coroutineFunctions,

@@ -43,6 +43,15 @@ func (s *Server) EachClient(yield func(*command.Client) bool) {
 // UnblockClient implements command.Server.
 func (s *Server) UnblockClient(id uint64, withError bool) bool { return s.cache.Unblock(id, withError) }
 
+// SetActiveExpire implements command.Server.
+func (s *Server) SetActiveExpire(on bool) {
+	s.cache.SetActiveExpire(on)
+	s.log.Info("the sweep of expired keys was switched by DEBUG SET-ACTIVE-EXPIRE", "on", on)
+}
+
+// Log implements command.Server.
+func (s *Server) Log(message string) { s.log.Warn(message) }
+
 // KillClient implements command.Server.
 func (s *Server) KillClient(id uint64) {
 	if x := s.resp.Session(id); x != nil {
