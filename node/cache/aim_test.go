@@ -91,19 +91,24 @@ func TestANodeThatHadEverythingTakesNobodyForAClusterClient(t *testing.T) {
 // had three quarters a moment ago.
 func TestWhatJustLeftSpeaksForNobody(t *testing.T) {
 	c := start(t, 2, setup{})
-	both := func(int) []string { return []string{"a", "b"} }
-	c.assign(func(g int) string { return c.nodes[min(g%4/3, 1)].id }, both)
-	c.assign(func(g int) string { return c.nodes[g%2].id }, both)
+	assign := func(leads func(g int) int) {
+		c.even()
+		c.assign(func(g int) string { return c.nodes[leads(g)].id }, func(int) []string { return []string{"a", "b"} })
+	}
+	threeQuarters, half := func(g int) int { return min(g%4/3, 1) }, func(g int) int { return g % 2 }
+	none := func(int) int { return 1 }
+	assign(threeQuarters)
+	assign(half)
 	k := c.client(c.nodes[0])
 	for g := range 25 {
 		k.want("GET "+key(2*g, 0), "nil")
 	}
-	c.assign(func(g int) string { return c.nodes[1].id }, both)
+	assign(none)
 	k.want("GET "+key(0, 0), "nil")
 
 	// When the moment has passed, they do.
-	c.assign(func(g int) string { return c.nodes[min(g%4/3, 1)].id }, both)
-	c.assign(func(g int) string { return c.nodes[g%2].id }, both)
+	assign(threeQuarters)
+	assign(half)
 	v := *c.nodes[0].view.Load()
 	for g := range v.left {
 		v.left[g] = time.Now().Add(-staleMap - time.Second)
@@ -113,7 +118,7 @@ func TestWhatJustLeftSpeaksForNobody(t *testing.T) {
 	for g := range 25 {
 		k.want("GET "+key(2*g, 0), "nil")
 	}
-	c.assign(func(g int) string { return c.nodes[1].id }, both)
+	assign(none)
 	k.want("GET "+key(0, 0), fmt.Sprintf("MOVED %d 10.0.0.1:b", ring.Slot([]byte(key(0, 0)))))
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -356,6 +357,15 @@ func (c *cluster) lacksNothing(by *node) bool {
 		}
 	}
 	return true
+}
+
+// even waits until all nodes have the same records, so that whoever is to be the primary of a group next can: assign takes another one
+// where that one lacks something.
+func (c *cluster) even() {
+	c.t.Helper()
+	eventually(c.t, "all nodes have the same", func() bool {
+		return !slices.ContainsFunc(c.nodes, func(x *node) bool { return !c.lacksNothing(x) })
+	})
 }
 
 func eventually(t *testing.T, what string, cond func() bool) {
