@@ -123,3 +123,36 @@ func TestAFailureIsNotedBeforeTheProcessEnds(t *testing.T) {
 		})
 	}
 }
+
+// A process that is killed when it has named a new increment and not yet synced the old one leaves both. The next one appends to the
+// new one, and a power loss must not take the old one's end from before it.
+func TestAStartSyncsTheIncrementBeforeTheLast(t *testing.T) {
+	m := vfs.NewMem()
+	o := options(m, No)
+	o.Manual = true
+	j, _, _ := mustOpen(t, o)
+	completeAll(t, j)
+	put(t, j, 1, 1, 1, "k", "v")
+	killed := m
+	m.SetHook(func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && strings.HasSuffix(name, incrName(1)) && killed == m {
+			killed = m.Clone()
+		}
+		return nil
+	})
+	if err := j.Rewrite(t.Context(), func(int, func([]byte) error) (uint64, uint64, error) { return 0, 0, nil }); err != nil {
+		t.Fatal(err)
+	}
+	j, rec, _ := mustOpen(t, options(killed, Always))
+	if !rec.Voter || rec.Positions[1].Seq != 1 || len(j.manifest.incrs) != 2 {
+		t.Fatalf("after the kill: %+v, increments %v", rec.Positions[1], j.manifest.incrs)
+	}
+	put(t, j, 2, 1, 1, "k", "v")
+	for seed := range uint64(20) {
+		o := options(killed.PowerLoss(rand.New(rand.NewPCG(seed, 1))), Always)
+		o.BootID = "boot-2"
+		if _, rec, _ := mustOpen(t, o); !rec.Voter || rec.Positions[1].Seq != 1 || rec.Positions[2].Seq != 1 {
+			t.Fatalf("power loss %d: voter %v, with %v and %v of what it had said that it had", seed, rec.Voter, rec.Positions[1], rec.Positions[2])
+		}
+	}
+}

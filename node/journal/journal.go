@@ -358,14 +358,9 @@ func (j *Journal) ready(r *recovery) error {
 		}
 	}
 	last := j.manifest.incrs[len(j.manifest.incrs)-1]
-	f, err := d.fs.Open(d.aof(incrName(last)))
+	f, err := j.syncIncrements()
 	if err != nil {
 		return err
-	}
-	// What a killed process wrote is in the page cache only; from here on it counts as synced. If that fails, the next start must
-	// not take what the page cache shows for what the disk has.
-	if err := f.Sync(); err != nil {
-		return errors.Join(j.fail(fmt.Errorf("fsync: %w", err)), f.Close())
 	}
 	j.file, j.fileSeq, j.fileOff = f, last, r.sizes[incrName(last)]
 	j.marked = -1
@@ -391,6 +386,26 @@ func (j *Journal) ready(r *recovery) error {
 		j.ticker.Go(j.tickLoop)
 	}
 	return nil
+}
+
+// syncIncrements returns the last increment. What a killed process wrote is in the page cache only; from here on it counts as synced.
+// That process may have been about to go on in a new increment, so that of the one before it not everything is on the disk either.
+// If a sync fails, the next start must not take what the page cache shows for what the disk has.
+func (j *Journal) syncIncrements() (last vfs.File, err error) {
+	for _, seq := range j.manifest.incrs {
+		if last != nil {
+			if err := last.Close(); err != nil {
+				return nil, err
+			}
+		}
+		if last, err = j.dir.fs.Open(j.dir.aof(incrName(seq))); err != nil {
+			return nil, err
+		}
+		if err := last.Sync(); err != nil {
+			return nil, errors.Join(j.fail(fmt.Errorf("fsync: %w", err)), last.Close())
+		}
+	}
+	return last, nil
 }
 
 // sweep removes what a crash during a rotation or a rewrite left: temporary files, increments without records, bases

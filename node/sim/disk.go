@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"syscall"
 
 	"hypercache/node/journal"
@@ -29,6 +30,9 @@ func (n *node) diskOp(life uint64, op vfs.Op, name string) error {
 			n.crashBefore(op, name)
 			return nil
 		}
+	}
+	if n.w.opts.ForgetFailure && n.injected && strings.Contains(name, "hypercache.state") {
+		return syscall.EIO
 	}
 	return n.diskFails(op, name)
 }
@@ -152,10 +156,7 @@ func (n *node) leave() {
 	n.hook(life)
 	var end func()
 	end = func() {
-		if !n.w.opts.ForgetFailure {
-			j.Tick()
-		}
-		if !j.Noted() && n.w.Now < until && !n.w.opts.ForgetFailure {
+		if j.Tick(); !j.Noted() && n.w.Now < until && !n.w.opts.ForgetFailure {
 			n.w.After(100*millisecond, end)
 			return
 		}
@@ -228,30 +229,52 @@ func (f *faults) fullDisk() {
 func (f *faults) lostSync() {
 	w := f.w
 	p, n, replicas := f.pair()
-	if n == nil || n.trouble.err != 0 || n.crashIn > 0 || f.rotten[n] || !f.spare(n, false) {
+	if w.Now < f.storm || n == nil {
 		return
 	}
+	f.storm = w.Now + 4*second
+	f.healLinks()
 	f.pairOff(p, n, replicas)
-	n.trouble = trouble{err: syscall.EIO, ops: []vfs.Op{vfs.OpSync}, odds: 1, left: 1 + w.RNG.IntN(2), until: w.Now + 300*millisecond}
-	n.slow = w.Between(20*millisecond, 300*millisecond)
-	life, again := n.life, w.Chance(0.7)
-	var look func(left int)
-	look = func(left int) {
-		if left > 0 && (n.life == life || again && !n.ready) {
-			f.soon(millisecond, 10*millisecond, func() { look(left - 1) })
+	f.soon(30*millisecond, 120*millisecond, func() { // until the others have nothing of it
+		if !n.ready || n.trouble.err != 0 || n.crashIn > 0 || f.rotten[n] || !f.spare(n, false) {
 			return
 		}
-		f.soon(0, 300*millisecond, func() {
-			n.trouble, n.slow = trouble{}, 0
-			if n.ready && (n.policy == journal.Always && !f.rotten[n] || f.spare(n, false)) {
-				w.Tracef("power loss at %s", n.id)
-				n.crash(true)
-				f.restartLater(n)
+		n.trouble = trouble{err: syscall.EIO, ops: []vfs.Op{vfs.OpSync}, odds: 1, left: 1000, until: w.Now + 300*millisecond}
+		lose := func() { f.losePower(n, p) }
+		if w.Chance(0.5) {
+			f.soon(20*millisecond, 200*millisecond, lose)
+			return
+		}
+		n.trouble.left = 1 + w.RNG.IntN(2)
+		life := n.life
+		var look func(left int)
+		look = func(left int) {
+			if left > 0 && (n.life == life || !n.ready) {
+				f.soon(millisecond, 10*millisecond, func() { look(left - 1) })
+				return
 			}
-			f.pairPart(p)
+			n.slow = w.Between(300*millisecond, 3*second)
+			f.soon(0, 400*millisecond, lose)
+		}
+		look(200)
+	})
+}
+
+// losePower takes the power of n, if that can be borne, and has it go on without p.
+func (f *faults) losePower(n, p *node) {
+	n.trouble, n.slow = trouble{}, 0
+	if n.ready && (n.policy == journal.Always && !f.rotten[n] || f.spare(n, false)) {
+		f.w.Tracef("power loss at %s", n.id)
+		n.crash(true)
+		f.soon(millisecond, 20*millisecond, func() {
+			if !n.alive && n.wanted {
+				n.start()
+			}
 		})
 	}
-	look(200)
+	f.healLinks()
+	f.cutOff(p)
+	f.soon(1500*millisecond, 3*second, f.healLinks)
 }
 
 // afflict begins the trouble, and has the node do something that meets it.

@@ -40,7 +40,7 @@ var allFaults = []fault{
 	{"pauseLeader", 1, (*faults).pauseLeader}, {"leapfrog", 2, (*faults).leapfrog}, {"forgotten", 3, (*faults).forgotten},
 	{"swap", 1, (*faults).swap}, {"ioErrors", 2, (*faults).ioErrors}, {"fullDisk", 1, (*faults).fullDisk},
 	{"lostSync", 1, (*faults).lostSync}, {"starve", 1, (*faults).starve},
-	{"figureEight", 1, (*faults).figureEight},
+	{"figureEight", 1, (*faults).figureEight}, {"unsettled", 1, (*faults).unsettled},
 }
 
 func (f *faults) build(w *world) {

@@ -12,8 +12,6 @@ type knockout struct {
 	name string
 	opts Options
 	mix  string // names of faults; none: all
-	// rare rules have not been found to be needed here in the time of an everyday run: they are looked for with -rare.
-	rare bool
 }
 
 var knockouts = []knockout{
@@ -23,7 +21,7 @@ var knockouts = []knockout{
 	{name: "commit-old-term", opts: Options{Rules: replica.Rules{CommitOldTerm: true}, Window: 3, Spacious: true}, mix: "figureEight"},
 	{name: "voter-with-short-log", opts: Options{Rules: replica.Rules{VoterWithShortLog: true}}, mix: "shortLog powerLoss wipe isolate"},
 	{name: "no-joint-majority", opts: Options{Rules: replica.Rules{NoJointMajority: true}}, mix: "drain join isolate kill partition"},
-	{name: "serve-before-noop", opts: Options{Rules: replica.Rules{ServeBeforeNoop: true}}, mix: "kill isolate slowDisk leapfrog", rare: true},
+	{name: "serve-before-noop", opts: Options{Rules: replica.Rules{ServeBeforeNoop: true}, Wide: true}, mix: "unsettled"},
 	{name: "non-contiguous", opts: Options{Rules: replica.Rules{NonContiguous: true}}, mix: "kill breakStream isolate restart"},
 	{name: "lead-after-restart", opts: Options{Rules: replica.Rules{LeadAfterRestart: true}}, mix: "forgotten kill restart leader"},
 	{name: "tail-mends-holes", opts: Options{Rules: replica.Rules{TailMendsHoles: true}}, mix: "rot kill restart"},
@@ -36,8 +34,8 @@ var knockouts = []knockout{
 	{name: "elect-minority", opts: Options{ElectMinority: true}, mix: "isolate partition shortLog"},
 	{name: "swap-at-once", opts: Options{SwapAtOnce: true}, mix: "swap isolate kill partition"},
 	{name: "ignore-lag", opts: Options{IgnoreLag: true, NoLoss: true}, mix: "drain starve slowDisk"},
-	{name: "forgive-sync", opts: Options{ForgiveSync: true}, mix: "lostSync"},
-	{name: "forget-failure", opts: Options{ForgetFailure: true}, mix: "lostSync"},
+	{name: "forgive-sync", opts: Options{ForgiveSync: true, Always: true}, mix: "lostSync"},
+	{name: "forget-failure", opts: Options{ForgetFailure: true, Always: true}, mix: "lostSync"},
 	{name: "ack-full", opts: Options{AckFull: true}, mix: "fullDisk killMany"},
 	{name: "clock-stops", opts: Options{ClockStops: true}, mix: "pauseLeader"},
 }
@@ -52,6 +50,8 @@ func (k knockout) options() Options {
 // clean are the same without the rule's absence.
 func (k knockout) clean() Options {
 	o := k.options()
-	clean := Options{Mix: o.Mix, Small: true, ClientsOnly: o.ClientsOnly, NoLoss: o.NoLoss, Spacious: o.spacious(), Window: o.Window}
-	return clean
+	return Options{
+		Mix: o.Mix, Small: true, ClientsOnly: o.ClientsOnly, NoLoss: o.NoLoss, Spacious: o.spacious(), Always: o.Always, Wide: o.Wide,
+		Window: o.Window,
+	}
 }

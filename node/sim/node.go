@@ -59,7 +59,7 @@ type node struct {
 
 func newNode(w *world, i int, zone string) *node {
 	n := &node{w: w, index: i, id: fmt.Sprintf("n%d", i), zone: zone, disk: vfs.NewMem(), wanted: true}
-	if w.Chance(0.3) {
+	if w.Chance(0.3) || w.opts.Always {
 		n.policy = journal.Always
 	}
 	n.rate = 1 + (w.RNG.Float64()-0.5)/5000

@@ -11,23 +11,15 @@ import (
 // The searches are not for the race detector: a run has one goroutine, so that there is nothing to find, and every seed takes ten
 // times as long. make test runs them by themselves.
 
-// knockoutBound is how many seeds may pass until the absence of a rule is noticed, with -rare many more.
-const knockoutBound, rareBound = 300, 20000
+// knockoutBound is how many seeds may pass until the absence of a rule is noticed.
+const knockoutBound = 300
 
-// TestKnockouts switches one rule off at a time: those that an everyday run finds, with -rare the others (DESIGN.md lists them). The
-// seed that finds it is clean without the knock-out.
+// TestKnockouts switches one rule off at a time. The seed that finds it is clean without the knock-out.
 func TestKnockouts(t *testing.T) {
-	bound := knockoutBound
-	if *rareFlag {
-		bound = rareBound
-	}
 	for _, k := range knockouts {
-		if k.rare != *rareFlag {
-			continue
-		}
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
-			find(t, k, bound)
+			find(t, k, knockoutBound)
 		})
 	}
 }

@@ -17,7 +17,6 @@ var (
 	clientsFlag = flag.Bool("clients", false, "TestKnockouts: check only what clients see")
 	limitFlag   = flag.Duration("limit", 0, "TestKnockouts: for how long each")
 	mixFlag     = flag.String("mix", "", "other faults than the rule's own, separated by spaces; TestClusters, TestSeed: these and no others")
-	rareFlag    = flag.Bool("rare", false, "TestKnockouts: look for the rules that take many seeds, too")
 	batchFlag   = flag.Duration("batch", 10*time.Second, "TestClusters: for how long, without -seeds")
 )
 

@@ -215,6 +215,45 @@ func (f *faults) figureEight() {
 	})
 }
 
+// unsettled has one of five replicas alone hold the last records of a primary that is cut off, and so follow it. The others are told
+// of those, and end before their slow disks have them; the new primary is cut off, perhaps after a read.
+func (f *faults) unsettled() {
+	w := f.w
+	id := w.groups[w.RNG.IntN(min(3, len(w.groups)))]
+	g := w.raft.state().Groups[id]
+	p := w.node(g.Primary)
+	if w.Now < f.storm || p == nil || !p.ready || len(g.Replicas) < 5 || g.Next != nil {
+		return
+	}
+	a := w.node(g.Replicas[w.RNG.IntN(len(g.Replicas))])
+	if a == p || !a.ready {
+		return
+	}
+	others := slices.DeleteFunc(slices.Clone(w.nodes), func(n *node) bool { return n == p || n == a })
+	f.storm = w.Now + 5*second
+	f.healLinks()
+	f.cutOff(p)
+	w.net.cut[p.index][a.index], w.net.cut[a.index][p.index] = false, false
+	f.soon(20*millisecond, 200*millisecond, func() { f.cutOff(p) })
+	for _, n := range others {
+		n.slow = w.Between(50*millisecond, 400*millisecond)
+	}
+	f.elected(id, p, func(n *node) {
+		f.soon(5*millisecond, 200*millisecond, func() {
+			if n == a {
+				f.cutOff(a)
+				for _, n := range others {
+					f.killNode(n)
+				}
+			}
+			for _, n := range others {
+				n.slow = 0
+			}
+			f.soon(2*second, 3*second, f.healLinks)
+		})
+	})
+}
+
 // end is a kill after which nothing starts the process again for some seconds.
 func (f *faults) end(n *node) {
 	f.w.count.Crashes++

@@ -34,6 +34,8 @@ type Options struct {
 	Mix      []string
 	Small    bool
 	Spacious bool   // small, with nodes enough to move replicas
+	Always   bool   // every journal syncs before it acknowledges
+	Wide     bool   // small, but for five replicas of each group
 	Window   uint64 // replica.Restored.Window
 
 	NoLoss      bool      // once the cluster stands, no election may have to do without a majority of voters
@@ -144,6 +146,9 @@ func (w *world) build() {
 		size, w.rf, w.groups = 3, 3, w.groups[:2]
 		if w.opts.spacious() {
 			size, spares = 5, 1
+		}
+		if w.opts.Wide {
+			size, w.rf = 5, 5
 		}
 	}
 	slices.Sort(w.groups)
