@@ -42,7 +42,7 @@ test: ## every test that needs nothing but Go, and those that need redis-server 
 	@{ command -v redis-server && command -v serf; } >/dev/null || echo 'redis-server or serf is missing: comparisons with them are skipped; scripts/install-test-deps.sh'
 	go test $(RACE) -timeout 20m $(filter-out $(CLOUD_SDKS),$(shell go list ./...))
 	CGO_ENABLED=0 go test $(CLOUD_SDKS)
-	go test -run Knockouts ./node/sim ./node/replica/sim
+	go test -run Knockouts ./node/sim ./node/replica ./node/replica/sim
 	cd tools && go test ./...
 
 # The node's end-to-end tests, by name: their packages' other tests belong to make test.
