@@ -401,6 +401,8 @@ func (j *Journal) tickLoop() {
 			return
 		case <-t.C:
 			j.Tick()
+		case <-j.unsaved:
+			j.trySave()
 		}
 	}
 }
@@ -424,6 +426,11 @@ func (j *Journal) Tick() {
 		j.moved.Broadcast()
 		j.mu.Unlock()
 	}
+	j.trySave()
+}
+
+// trySave saves the state, or says why not: the next Tick tries again.
+func (j *Journal) trySave() {
 	err := j.saveState()
 	switch {
 	case errors.Is(err, ErrFailed) && j.o.Manual:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hypercache/node/journal/vfs"
+	"hypercache/node/ring"
 )
 
 func TestIOErrorsAreFinalAndEndTheVote(t *testing.T) {
@@ -155,4 +156,38 @@ func TestAStartSyncsTheIncrementBeforeTheLast(t *testing.T) {
 			t.Fatalf("power loss %d: voter %v, with %v and %v of what it had said that it had", seed, rec.Voter, rec.Positions[1], rec.Positions[2])
 		}
 	}
+}
+
+// Whoever says that groups are complete serves clients, and a disk that takes long must not be in their way.
+func TestWhatIsCompleteIsNotedWithoutWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		o := options(m, EverySec)
+		o.SyncInterval = time.Hour
+		j, _, _ := mustOpen(t, o)
+		goOn := make(chan struct{})
+		m.SetHook(func(op vfs.Op, name string) error {
+			if strings.Contains(name, stateName) {
+				<-goOn
+			}
+			return nil
+		})
+		for _, g := range allGroupsList() {
+			if err := j.Complete(g); err != nil { // each would wait for ever
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if _, rec, _ := mustOpen(t, options(m.Clone(), EverySec)); len(rec.Damaged) != ring.Groups {
+			t.Errorf("%d groups are not complete, though nothing is written yet", len(rec.Damaged))
+		}
+		close(goOn)
+		synctest.Wait()
+		if _, rec, _ := mustOpen(t, options(m.Clone(), EverySec)); !rec.Voter || len(rec.Damaged) != 0 {
+			t.Errorf("a moment later: voter %t, not complete %v", rec.Voter, rec.Damaged)
+		}
+		if err := j.Close(true); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -122,7 +122,7 @@ func TestADoubtedGroupDoesNotVoteUntilItIsComplete(t *testing.T) {
 	if !rec.Voter || len(rec.Damaged) != 2 || rec.Damaged[0] != 3 || rec.Damaged[1] != 5 {
 		t.Errorf("voter %t, incomplete %v", rec.Voter, rec.Damaged)
 	}
-	if err := again.Complete(3, 5); err != nil {
+	if err := errors.Join(again.Complete(3, 5), again.Settle()); err != nil {
 		t.Fatal(err)
 	}
 	if err := again.Close(true); err != nil {

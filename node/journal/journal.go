@@ -39,6 +39,7 @@ type Journal struct {
 
 	stop     context.CancelFunc
 	stopped  context.Context
+	unsaved  chan struct{} // wakes tickLoop to save the state; holds one
 	ticker   sync.WaitGroup
 	replayed atomic.Bool
 
@@ -133,6 +134,7 @@ func Open(o Options) (*Journal, error) {
 	j := &Journal{o: o, log: o.Logger, dir: &dir{fs: o.FS, root: o.Dir}}
 	j.moved = sync.NewCond(&j.mu)
 	j.stopped, j.stop = context.WithCancel(context.Background())
+	j.unsaved = make(chan struct{}, 1)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -506,15 +508,28 @@ func (j *Journal) SetPromises(terms map[uint16]uint64) error {
 
 // Complete records that the groups miss nothing any more: they caught up with their primary, or the cluster is new, or
 // an operator accepted the loss. Without it, and without a full resync, they are in Recovery.Damaged after a restart.
-// It is on the disk itself when it returns nil.
+//
+// It is on the disk within milliseconds, or once Settle has returned: the caller reads a stream or serves clients, and must not wait for
+// the disk. A process that is killed before has fewer votes after its restart, and loses nothing. With Options.Manual it
+// is there when Complete returns.
 func (j *Journal) Complete(groups ...uint16) error {
 	j.mu.Lock()
 	for _, g := range groups {
 		j.incomplete.remove(int(g))
 	}
 	j.mu.Unlock()
-	return j.saveState()
+	if j.o.Manual {
+		return j.saveState()
+	}
+	select {
+	case j.unsaved <- struct{}{}:
+	default:
+	}
+	return j.failure()
 }
+
+// Settle has on the disk what Complete recorded when it returns nil.
+func (j *Journal) Settle() error { return j.saveState() }
 
 // Doubt records that the groups may miss something that was acknowledged: the opposite of Complete.
 // It is on the disk itself when it returns nil.

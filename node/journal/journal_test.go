@@ -123,7 +123,7 @@ func tryOpen(o Options) (*Journal, Recovery, *db, error) {
 
 func completeAll(t testing.TB, j *Journal) {
 	t.Helper()
-	if err := j.Complete(allGroupsList()...); err != nil {
+	if err := errors.Join(j.Complete(allGroupsList()...), j.Settle()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -241,7 +241,7 @@ func TestALearnerStaysOneOverARestart(t *testing.T) {
 	if err := j2.Commit(j2.Append(Record{Group: 1, Kind: SyncEnd, Term: 1, Seq: 5})); err != nil {
 		t.Fatal(err)
 	}
-	if err := j2.Complete(2); err != nil {
+	if err := errors.Join(j2.Complete(2), j2.Settle()); err != nil {
 		t.Fatal(err)
 	}
 	o.FS = o.FS.(*vfs.Mem).Clone()

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -36,7 +37,7 @@ func TestReplayEqualsTheModel(t *testing.T) {
 		}
 		j := open()
 		defer func() { _ = j.Close(false) }()
-		if err := j.Complete(allGroupsList()...); err != nil {
+		if err := errors.Join(j.Complete(allGroupsList()...), j.Settle()); err != nil {
 			rt.Fatal(err)
 		}
 		groups := rapid.SampledFrom([]uint16{0, 1, 128, 255})

@@ -76,7 +76,7 @@ func (p *Plan) apply(cfg *config.Config, j *journal.Journal, todo NodePlan) (asi
 		return "", err
 	}
 	if len(todo.Complete) > 0 {
-		if err := j.Complete(todo.Complete...); err != nil {
+		if err := errors.Join(j.Complete(todo.Complete...), j.Settle()); err != nil {
 			return "", err
 		}
 	}
