@@ -160,13 +160,23 @@ func ready(port int) bool {
 }
 
 func await(ctx context.Context, ok func() bool) error {
-	limit := time.After(30 * time.Second)
+	if err := within(ctx, 30*time.Second, ok); err != errLate {
+		return err
+	}
+	return errors.New("a server did not come up within 30 s")
+}
+
+var errLate = errors.New("it takes too long")
+
+// within waits until ok, for as long as limit.
+func within(ctx context.Context, most time.Duration, ok func() bool) error {
+	limit := time.After(most)
 	for !ok() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limit:
-			return errors.New("a server did not come up within 30 s")
+			return errLate
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -206,10 +206,15 @@ func loadedExpiring(ctx context.Context, o options, g group) (pauses, error) {
 		return p, err
 	}
 	end()
-	return p, await(ctx, func() bool {
+	// Redis takes a minute for ten million.
+	err = within(ctx, 5*time.Minute, func() bool {
 		n, _ := strconv.Atoi(strings.TrimPrefix(ask(g.port, "DBSIZE"), ":"))
 		return n < o.keys/10+5000
 	})
+	if err != nil {
+		return p, fmt.Errorf("until the keys are gone: %w", err)
+	}
+	return p, nil
 }
 
 // loadedFlushing empties the server once within the window.
