@@ -231,7 +231,7 @@ func Default() Config {
 			AckTimeout:        5 * time.Second,
 			HandoverTimeout:   10 * time.Second,
 			Linger:            12 * time.Second,
-			MaxMoves:          16,
+			MaxMoves:          8,
 		},
 		Persistence: Persistence{
 			Enabled: true, DataDir: "data", Fsync: "everysec", StallTimeout: 10 * time.Second,

@@ -136,7 +136,7 @@ limits:
 		`node.yaml:24: logging.level: "loud" is unknown`,
 		`node.yaml:25: logging.level: is given twice, first in line 24`,
 		`node.yaml:27: limits.idle_timeout: is the number 300; want a duration with its unit, like 30s`,
-		`cluster.max_moves: 0 is impossible; want 1 to 256, usually 16`,
+		`cluster.max_moves: 0 is impossible; want 1 to 256, usually 8`,
 		`environment HYPERCACHE_NETWORK_RESP_PROT: there is no such key; did you mean HYPERCACHE_NETWORK_RESP_PORT?`,
 	} {
 		if !strings.Contains(got, want) {

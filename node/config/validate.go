@@ -138,7 +138,7 @@ func (c Config) checkCluster(k *check) {
 		k.fail("cluster.bootstrap_expect", "%d is impossible; want 1 to 7, usually 3, or 0 to derive it from the seeds", n)
 	}
 	if n := c.Cluster.MaxMoves; n < 1 || n > 256 {
-		k.fail("cluster.max_moves", "%d is impossible; want 1 to 256, usually 16", n)
+		k.fail("cluster.max_moves", "%d is impossible; want 1 to 256, usually 8", n)
 	}
 	if _, err := c.Cluster.GossipKey(); err != nil {
 		k.fail("cluster.gossip_encrypt_key", "%v", err)
