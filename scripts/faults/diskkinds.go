@@ -82,6 +82,10 @@ func (l *lab) disks(do func(*disk) error) error {
 	return errors.Join(errs...)
 }
 
+// endsWithin is for how long a process may go on that met a failed disk: it answers nobody any more, and tries for 10 s to have the
+// disk take a note of that.
+const endsWithin = 15 * time.Second
+
 // failing breaks a node's disk for good. The node must end, for whoever supervises it, and not run on it again. In the end the
 // volume is back, with what was synced: with another boot of its machine, or, every other time, under the same one.
 func failing(breaks func(*disk) error) func(context.Context, *lab, *rand.Rand) error {
@@ -91,7 +95,7 @@ func failing(breaks func(*disk) error) func(context.Context, *lab, *rand.Rand) e
 		if err := breaks(h.disk); err != nil {
 			return err
 		}
-		if err := h.exits(ctx, 2*hold); err != nil {
+		if err := h.exits(ctx, endsWithin); err != nil {
 			return fmt.Errorf("its disk fails: %w", err)
 		}
 		fmt.Fprintf(os.Stderr, "%s ended %v after its disk had failed\n", h.id, time.Since(began).Round(time.Millisecond))
@@ -99,7 +103,7 @@ func failing(breaks func(*disk) error) func(context.Context, *lab, *rand.Rand) e
 			if err := h.start(); err != nil {
 				return err
 			}
-			if err := h.exits(ctx, hold); err != nil {
+			if err := h.exits(ctx, endsWithin); err != nil {
 				return fmt.Errorf("it is started on a disk that fails: %w", err)
 			}
 			if err := pause(ctx, time.Second); err != nil {
