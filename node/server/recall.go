@@ -75,14 +75,12 @@ func (s *Server) doubt(memories map[string]*topology.Recalled) error {
 	return nil
 }
 
+// doubtAll is for a node that has voters, and so a journal.
 func (s *Server) doubtAll() error {
 	all := make([]uint16, ring.Groups)
 	for i := range all {
 		all[i] = uint16(i)
 		s.restored.groups[i].Voter = false
-	}
-	if s.journal == nil {
-		return nil
 	}
 	return s.journal.Doubt(all...)
 }

@@ -82,7 +82,7 @@ type Held struct {
 
 // Check holds what a member recalls against the directory. The error is ErrOlderCopy, or nil.
 //
-// Runs count if the directory's list is known to reach back to the newest run in its own state: a list that was begun by a newer version,
+// Runs count if the directory's list is known to reach back to the newest run in its own state: a list that was begun after an upgrade,
 // or that was lost with the disk, says nothing about runs that it has not.
 func (p *Past) Check(from string, r *Recalled) error {
 	if p.state == nil || r.Epoch <= p.state.Epoch && r.Acted <= p.state.Epoch {

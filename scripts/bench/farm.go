@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -160,23 +159,18 @@ func ready(port int) bool {
 }
 
 func await(ctx context.Context, ok func() bool) error {
-	if err := within(ctx, 30*time.Second, ok); err != errLate {
-		return err
-	}
-	return errors.New("a server did not come up within 30 s")
+	return within(ctx, 30*time.Second, "a server did not come up", ok)
 }
 
-var errLate = errors.New("it takes too long")
-
-// within waits until ok, for as long as limit.
-func within(ctx context.Context, most time.Duration, ok func() bool) error {
+// within waits until ok, for most; late is what has happened then.
+func within(ctx context.Context, most time.Duration, late string, ok func() bool) error {
 	limit := time.After(most)
 	for !ok() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limit:
-			return errLate
+			return fmt.Errorf("%s within %v", late, most)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
