@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ type errand struct {
 
 // runErrand starts one for a connection.
 func (c *Cache) runErrand(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
-	work, problem := errandOf(spec, args)
+	work, problem := c.errandOf(spec, args)
 	if problem != "" {
 		w.Error(problem)
 		return
@@ -80,9 +81,13 @@ func (c *Cache) runErrand(k *conn, w *resp.Writer, spec *command.Spec, args [][]
 }
 
 // errandOf checks the arguments, of which it keeps none, and says what is to be done.
-func errandOf(spec *command.Spec, args [][]byte) (work func(*errand) error, problem string) {
+func (c *Cache) errandOf(spec *command.Spec, args [][]byte) (work func(*errand) error, problem string) {
 	if spec.Name == "debug|populate" {
-		p, problem := command.ParsePopulation(args)
+		largest, err := strconv.Atoi(c.opt.Server.Config().Get("proto-max-bulk-len"))
+		if err != nil {
+			return nil, "ERR proto-max-bulk-len: " + err.Error() // its own setting: not possible
+		}
+		p, problem := command.ParsePopulation(args, largest)
 		return func(e *errand) error { return e.populate(&p) }, problem
 	}
 	name := bytes.Clone(args[1])

@@ -163,6 +163,8 @@ func TestPopulateSaysWhyAndWhereItStopped(t *testing.T) {
 		cl := c.client(c.nodes[0])
 		refused(t, cl, "DEBUG POPULATE 100000001", "ERR DEBUG POPULATE makes up to 100000000 keys at a time, not 100000001", "")
 		refused(t, cl, "DEBUG POPULATE 1 p 67108865", "ERR DEBUG POPULATE makes up to 67108864 bytes for each value", "")
+		c.nodes[0].opt.Server.Config().Put("proto-max-bulk-len", "1048576") // cache.max_value_bytes
+		refused(t, cl, "DEBUG POPULATE 1 p 1048577", "ERR DEBUG POPULATE makes up to 1048576 bytes for each value", "")
 	})
 }
 

@@ -33,10 +33,12 @@ type cacheServer struct {
 	noServer
 	of       *Cache
 	mu       sync.Mutex
+	config   *command.Config
 	sessions map[uint64]*resp.Session
 }
 
 func (s *cacheServer) Bus() *pubsub.Bus           { return s.of.Bus() }
+func (s *cacheServer) Config() *command.Config    { return s.config }
 func (s *cacheServer) Tracker() *tracking.Tracker { return s.of.Tracker() }
 func (s *cacheServer) Subscriber(id uint64) *pubsub.Subscriber {
 	s.mu.Lock()
@@ -136,7 +138,7 @@ func start(t *testing.T, n int, o setup) *cluster {
 	addrs := map[string]string{}
 	for i := range n {
 		x := &node{id: string(rune('a' + i)), j: &disk{}, db: store.New(store.Options{MaxMemory: o.memory, Policy: o.policy})}
-		srv := &cacheServer{sessions: map[uint64]*resp.Session{}}
+		srv := &cacheServer{config: command.NewConfig(), sessions: map[uint64]*resp.Session{}}
 		x.Cache = New(Options{Self: x.id, DB: x.db, Server: srv, Wait: o.wait, Down: o.down, Quorum: o.quorum, Libraries: o.keeper})
 		srv.of = x.Cache
 		var restored [ring.Groups]replica.Restored

@@ -101,7 +101,7 @@ func TestPopulationsAgreeWithRedis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, problem := ParsePopulation(args)
+		p, problem := ParsePopulation(args, maxPopulateSize)
 		if got := map[bool]string{true: "+OK\r\n", false: "-" + problem + "\r\n"}[problem == ""]; got != string(replies[0]) {
 			t.Errorf("%s: %q, redis-server says %q", line, got, replies[0])
 		}

@@ -11,7 +11,7 @@ const (
 	// maxPopulate is the largest count of DEBUG POPULATE: some 10 GB of the smallest keys. A slip of the finger ends here and not
 	// in all the memory that there is.
 	maxPopulate = 100_000_000
-	// maxPopulateSize is the largest size of its values, that of the largest which a client may send by default.
+	// maxPopulateSize is the largest size of its values, where the node does not take smaller ones only.
 	maxPopulateSize = 64 << 20
 )
 
@@ -22,8 +22,9 @@ type Population struct {
 	size   int // 0: as long as their text
 }
 
-// ParsePopulation reads the arguments; problem is what is wrong with them, "" if nothing is. It keeps none of them.
-func ParsePopulation(args [][]byte) (p Population, problem string) {
+// ParsePopulation reads the arguments, for a node that takes values of up to maxValue bytes; problem is what is wrong with them, "" if
+// nothing is. It keeps none of them.
+func ParsePopulation(args [][]byte, maxValue int) (p Population, problem string) {
 	p.prefix = []byte("key")
 	if len(args) > 3 {
 		p.prefix = append([]byte(nil), args[3]...)
@@ -34,7 +35,7 @@ func ParsePopulation(args [][]byte) (p Population, problem string) {
 		to       *int
 	}{
 		{2, maxPopulate, "keys at a time", &p.Count},
-		{4, maxPopulateSize, "bytes for each value", &p.size},
+		{4, min(maxPopulateSize, maxValue), "bytes for each value", &p.size},
 	} {
 		if limited.at >= len(args) {
 			continue
