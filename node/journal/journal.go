@@ -510,17 +510,14 @@ func (j *Journal) SetPromises(terms map[uint16]uint64) error {
 // an operator accepted the loss. Without it, and without a full resync, they are in Recovery.Damaged after a restart.
 //
 // It is on the disk within milliseconds, or once Settle has returned: the caller reads a stream or serves clients, and must not wait for
-// the disk. A process that is killed before has fewer votes after its restart, and loses nothing. With Options.Manual it
-// is there when Complete returns.
+// the disk. A process that is killed before has fewer votes after its restart, and loses nothing. With Options.Manual it is there
+// after the next Tick.
 func (j *Journal) Complete(groups ...uint16) error {
 	j.mu.Lock()
 	for _, g := range groups {
 		j.incomplete.remove(int(g))
 	}
 	j.mu.Unlock()
-	if j.o.Manual {
-		return j.saveState()
-	}
 	select {
 	case j.unsaved <- struct{}{}:
 	default:

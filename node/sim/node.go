@@ -44,10 +44,11 @@ type node struct {
 	crashIn     int   // operations of the disk until it crashes, 0: it does not
 	crashPower  bool  // that crash is a power loss
 	trouble     trouble
-	injected    bool // an operation of the disk of this process has failed
-	failing     bool // its journal has failed, and it will end
-	noting      bool // it will try again to note that
-	closing     bool // it has ended but for the journal's Close
+	injected    bool            // an operation of the disk of this process has failed
+	failing     bool            // its journal has failed, and it will end
+	noting      bool            // it will try again to note that
+	closing     bool            // it has ended but for the journal's Close
+	unsaved     map[uint16]bool // groups that are complete, of which the disk has no note yet
 
 	j     *journal.Journal
 	d     *replica.Driver[*end]
@@ -109,7 +110,7 @@ func (n *node) start() {
 	n.life++
 	n.alive, n.ready, n.wanted = true, false, true
 	n.pausedUntil, n.crashIn = 0, 0
-	n.injected, n.failing, n.noting = false, false, false
+	n.injected, n.failing, n.noting, n.unsaved = false, false, false, map[uint16]bool{}
 	n.run = fmt.Sprintf("%s.%d", n.id, n.life)
 	n.ends, n.reign, n.view, n.j, n.d = nil, nil, nil, nil, nil
 	n.parts = map[uint16]*part{}
@@ -234,7 +235,7 @@ func (n *node) crash(power bool) {
 	}
 	if n.ready {
 		for _, g := range n.w.groups {
-			n.voter[g] = n.votes(g)
+			n.voter[g] = n.votes(g) && !n.unsaved[g]
 		}
 	}
 	old := n.disk
@@ -319,6 +320,9 @@ func (n *node) pace() {
 // syncTick is the journal's background work, and now and then a rewrite.
 func (n *node) syncTick() {
 	n.j.Tick()
+	if n.j.Settle() == nil {
+		clear(n.unsaved)
+	}
 	n.note()
 	if n.alive && n.ready && (n.j.ShouldRewrite() && n.w.Chance(0.5)) {
 		n.rewrite()
@@ -511,7 +515,14 @@ func (t *logTap) SetPromises(terms map[uint16]uint64) error {
 }
 
 // Complete implements replica.Journal.
-func (t *logTap) Complete(groups ...uint16) error { return t.noted(t.j.Complete(groups...)) }
+func (t *logTap) Complete(groups ...uint16) error {
+	if t.n.life == t.life {
+		for _, g := range groups {
+			t.n.unsaved[g] = true
+		}
+	}
+	return t.noted(t.j.Complete(groups...))
+}
 
 func (t *logTap) noted(err error) error {
 	if err != nil && t.n.life == t.life {
