@@ -48,21 +48,7 @@ func modulo(l *lua.LState) int {
 		l.Push(lua.LNumber(x - whole))
 		return 1
 	}
-	f := l.GetMetaField(a, "__mod")
-	if f == lua.LNil {
-		f = l.GetMetaField(b, "__mod")
-	}
-	if f == lua.LNil {
-		bad := a
-		if first {
-			bad = b
-		}
-		l.RaiseError("attempt to perform arithmetic on a %s value", bad.Type().String())
-	}
-	l.Push(f)
-	l.Push(a)
-	l.Push(b)
-	l.Call(2, 1)
+	l.Push(metamethod(l, "__mod", "perform arithmetic on", a, b, first))
 	return 1
 }
 

@@ -69,16 +69,22 @@ func (r *Run) concat(l *lua.LState) int {
 func joinable(v lua.LValue) bool { return v.Type() == lua.LTString || v.Type() == lua.LTNumber }
 
 func (r *Run) concatMeta(l *lua.LState, a, b lua.LValue) lua.LValue {
-	f := l.GetMetaField(a, "__concat")
+	return metamethod(l, "__concat", "concatenate", a, b, joinable(a))
+}
+
+// metamethod calls that of an operator for values one of which is none of its own: b, if fine says that a is one. Without any it
+// raises an error that says what was attempted.
+func metamethod(l *lua.LState, name, attempt string, a, b lua.LValue, fine bool) lua.LValue {
+	f := l.GetMetaField(a, name)
 	if f == lua.LNil {
-		f = l.GetMetaField(b, "__concat")
+		f = l.GetMetaField(b, name)
 	}
 	if f == lua.LNil {
 		bad := a
-		if joinable(a) {
+		if fine {
 			bad = b
 		}
-		l.RaiseError("attempt to concatenate a %s value", bad.Type().String())
+		l.RaiseError("attempt to %s a %s value", attempt, bad.Type().String())
 	}
 	l.Push(f)
 	l.Push(a)
