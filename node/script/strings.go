@@ -43,7 +43,7 @@ func (r *Run) concat(l *lua.LState) int {
 	right := l.Get(n)
 	for i := n - 1; i >= 1; {
 		if !joinable(right) || !joinable(l.Get(i)) {
-			right = r.concatMeta(l, l.Get(i), right)
+			right = metamethod(l, "__concat", "concatenate", l.Get(i), right, joinable(l.Get(i)))
 			i--
 			continue
 		}
@@ -67,10 +67,6 @@ func (r *Run) concat(l *lua.LState) int {
 }
 
 func joinable(v lua.LValue) bool { return v.Type() == lua.LTString || v.Type() == lua.LTNumber }
-
-func (r *Run) concatMeta(l *lua.LState, a, b lua.LValue) lua.LValue {
-	return metamethod(l, "__concat", "concatenate", a, b, joinable(a))
-}
 
 // metamethod calls that of an operator for values one of which is none of its own: b, if fine says that a is one. Without any it
 // raises an error that says what was attempted.
