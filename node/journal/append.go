@@ -211,6 +211,7 @@ func (j *Journal) flushLocked() error {
 	j.written += wrote
 	if wrote > 0 {
 		j.writes++
+		j.beginWriteBack()
 	}
 	if err == nil {
 		j.cleared()
@@ -390,7 +391,7 @@ func (j *Journal) syncTo(target int64) error {
 	return nil
 }
 
-// tickLoop is the journal's one goroutine: it syncs for EverySec, tries again after a full disk, and records groups that
+// tickLoop is a goroutine of the journal: it syncs for EverySec, tries again after a full disk, and records groups that
 // became complete.
 func (j *Journal) tickLoop() {
 	t := time.NewTicker(j.o.SyncInterval)

@@ -40,6 +40,7 @@ type Journal struct {
 	stop     context.CancelFunc
 	stopped  context.Context
 	unsaved  chan struct{} // wakes tickLoop to save the state; holds one
+	unbegun  chan struct{} // wakes writeBackLoop; holds one
 	ticker   sync.WaitGroup
 	replayed atomic.Bool
 
@@ -66,6 +67,7 @@ type Journal struct {
 	syncing  time.Time     // start of the running fsync of EverySec, zero if none runs
 	appended int64         // positions: in the buffer,
 	written  int64         // given to write(2),
+	begun    int64         // told the disk to begin with,
 	synced   int64         // on the disk itself
 	marked   int64         // synced as the last mark says
 	full     error         // the disk is full
@@ -134,7 +136,7 @@ func Open(o Options) (*Journal, error) {
 	j := &Journal{o: o, log: o.Logger, dir: &dir{fs: o.FS, root: o.Dir}}
 	j.moved = sync.NewCond(&j.mu)
 	j.stopped, j.stop = context.WithCancel(context.Background())
-	j.unsaved = make(chan struct{}, 1)
+	j.unsaved, j.unbegun = make(chan struct{}, 1), make(chan struct{}, 1)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -386,6 +388,7 @@ func (j *Journal) ready(r *recovery) error {
 	j.live = true
 	if !j.o.Manual {
 		j.ticker.Go(j.tickLoop)
+		j.ticker.Go(j.writeBackLoop)
 	}
 	return nil
 }
@@ -567,7 +570,7 @@ func (j *Journal) failure() error {
 	return j.err
 }
 
-// Close ends rewrites and the background goroutine, and writes and syncs what is pending. With clean set, and if all of
+// Close ends rewrites and the background goroutines, and writes and syncs what is pending. With clean set, and if all of
 // that worked, it records that nothing is missing. It always releases the directory.
 func (j *Journal) Close(clean bool) error {
 	j.stop()

@@ -264,6 +264,7 @@ type baseWriter struct {
 	f        vfs.File
 	buf      []byte
 	off      int64
+	begun    int64 // up to where the disk was told to begin
 	unsynced int64
 }
 
@@ -433,6 +434,10 @@ func (w *baseWriter) flush() error {
 		}
 		w.off += int64(len(piece))
 		w.unsynced += int64(len(piece))
+		if n := w.off - w.begun; n >= writeBackEvery {
+			w.f.WriteBack(w.begun, n)
+			w.begun = w.off
+		}
 		if w.unsynced >= baseSyncEvery {
 			w.unsynced = 0
 			if err := w.f.Sync(); err != nil {

@@ -24,6 +24,8 @@ func (f osFile) Size() (int64, error) {
 
 func (f osFile) Sync() error { return datasync(f.File) }
 
+func (f osFile) WriteBack(off, n int64) { writeBack(f.File, off, n) }
+
 func open(name string, flag int) (File, error) {
 	f, err := os.OpenFile(name, flag, 0o640)
 	if err != nil {

@@ -16,3 +16,8 @@ func datasync(f *os.File) error {
 		}
 	}
 }
+
+// writeBack leaves errors to Sync: without SYNC_FILE_RANGE_WAIT_* the kernel keeps them for that, sync_file_range(2).
+func writeBack(f *os.File, off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+}

@@ -54,4 +54,7 @@ type File interface {
 	Truncate(size int64) error
 	// Sync returns when content and size are on the disk itself.
 	Sync() error
+	// WriteBack has the n bytes from off on begin to go to the disk, and does not wait until they are there, but may for the
+	// disk's queue. It is a hint, which the next Sync need not have: that has the error if there is one.
+	WriteBack(off, n int64)
 }
