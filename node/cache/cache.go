@@ -15,6 +15,7 @@ import (
 	"hypercache/node/replica"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
+	"hypercache/node/spare"
 	"hypercache/node/store"
 )
 
@@ -84,8 +85,9 @@ type Cache struct {
 	errands   chan struct{}
 	isolated  atomic.Bool // Options.Isolated, as of the last tick
 	sweeping  sweeping
-	lazily    atomic.Bool // expired keys stay until somebody asks for them: SetActiveExpire
-	short     atomic.Bool // the data is over its limit by more than one command should wait for
+	wide      *spare.Buffers // for effects that are larger than what a group keeps: those of FLUSHALL
+	lazily    atomic.Bool    // expired keys stay until somebody asks for them: SetActiveExpire
+	short     atomic.Bool    // the data is over its limit by more than one command should wait for
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool
 	leaving    atomic.Bool  // Leave was called
@@ -109,6 +111,7 @@ type part struct {
 	group *replica.Group[stream]
 	shard *store.Shard
 	time  *clock.Clock
+	wide  *spare.Buffers // the cache's
 	fx    command.Effects
 	ctx   command.Ctx
 	// slotSeq is the newest record that touched each slot: a reply that shows its effects must wait for it.
@@ -177,6 +180,7 @@ func New(opt Options) *Cache {
 	}
 	c := &Cache{scripts: newScripts(), opt: opt, log: opt.Logger, db: opt.DB, loops: make([]round, max(opt.Loops, 1))}
 	c.work.ctx, c.work.cancel = context.WithCancel(context.Background())
+	c.wide = spare.New(wideEffects, maxWide)
 	c.errands = make(chan struct{}, maxErrands)
 	c.functions.init(opt.Libraries)
 	c.remotes.Store(&map[string]*remote{})
@@ -187,7 +191,7 @@ func New(opt Options) *Cache {
 	}
 	for i := range c.parts {
 		c.parts[i].shard = opt.DB.Shard(i)
-		c.parts[i].time = opt.Clock
+		c.parts[i].time, c.parts[i].wide = opt.Clock, c.wide
 		c.parts[i].ctx.Eval = c.parts[i].eval
 		c.parts[i].ctx.Hot = c.parts[i].hot.report
 	}

@@ -44,6 +44,7 @@ func (c *Cache) tick(now int64) {
 		p.group.Unlock()
 	}
 	c.sweeping.on = true
+	c.wide.Age()
 }
 
 // housekeep does one slice of what is due, and reports whether there is more.

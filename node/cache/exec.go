@@ -217,6 +217,9 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 	if o.writes() && (p.group.Wants() || len(p.watched.keys) > 0 || o.scripted()) {
 		p.fx.Reset()
 		fx = &p.fx
+		if size := command.FlushEffects(p.shard.Len()); o.spec.Scope == command.ScopeCluster && size > keptEffects {
+			fx.Buf = p.wide.Get(size)
+		}
 	}
 	x := &p.ctx
 	x.Events, x.Block, x.Waited, x.NoBlock = p.interested(), command.Block{}, o.waited, o.noBlock
@@ -242,8 +245,13 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 	return fx
 }
 
-// keptEffects is how large a buffer of effects each of the groups may keep, in bytes.
-const keptEffects = 32 << 10
+const (
+	// keptEffects is how large a buffer of effects each of the groups may keep, in bytes.
+	keptEffects = 32 << 10
+	// wideEffects buffers of up to maxWide bytes are kept beside while there is a FLUSHALL.
+	wideEffects = 2
+	maxWide     = 8 << 20
+)
 
 // order gives a write its place in the log, and returns the record that the reply must wait for. It returns false
 // when the reply may rest on state that another primary has changed meanwhile: nothing was changed here then.
@@ -253,6 +261,7 @@ func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool)
 		seq = p.group.Propose(fx.Buf, &r.batch)
 		p.touched(o, seq)
 		if cap(fx.Buf) > keptEffects {
+			p.wide.Put(fx.Buf)
 			fx.Buf = nil
 		}
 		return seq, true

@@ -9,8 +9,10 @@ import (
 	"hypercache/node/resp"
 )
 
-// flushRound is how long FLUSHALL gathers emptied groups before they are made durable and go to the replicas.
-const flushRound = 5 * time.Millisecond
+// flushRound is how long FLUSHALL gathers emptied groups before they are made durable and go to the replicas. Then it sleeps for as
+// long as all that took, since a loop whose clients have sent something gets no processor while others run, and writes to the journal
+// wait for each other.
+const flushRound = time.Millisecond
 
 // flush runs FLUSHALL or FLUSHDB for a connection, on a goroutine of its own and group after group: to empty a million keys takes
 // the better part of a second, and the other connections of the event loop would stand still for it. Those that want a group
@@ -46,6 +48,9 @@ func (c *Cache) flushParts(g *gather, ops []op, k *conn, n uint64) {
 	var w resp.Writer
 	r := c.takeRound()
 	defer c.giveRound(r)
+	if size := command.FlushEffects(c.largest()); size > keptEffects {
+		c.wide.Warm(size)
+	}
 	// What came earlier and waits is parked, and so are the parts, behind it.
 	ordered := !c.park.earlier(k, n)
 	began := time.Now()
@@ -58,6 +63,7 @@ func (c *Cache) flushParts(g *gather, ops []op, k *conn, n uint64) {
 			if where == done || where == elsewhere && c.forward(c.view.Load(), o, from, r) {
 				if time.Since(began) > flushRound {
 					c.endRound(r)
+					time.Sleep(time.Since(began))
 					began = time.Now()
 				}
 				continue
@@ -65,4 +71,18 @@ func (c *Cache) flushParts(g *gather, ops []op, k *conn, n uint64) {
 		}
 		c.inPlace(o, from)
 	}
+}
+
+// largest is how many keys the largest group has.
+func (c *Cache) largest() (keys int) {
+	for i := range c.parts {
+		p := &c.parts[i]
+		if p.busy.Load() != nil {
+			continue // its lock may be held for as long as a script may take
+		}
+		p.group.Lock()
+		keys = max(keys, p.shard.Len())
+		p.group.Unlock()
+	}
+	return keys
 }

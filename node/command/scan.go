@@ -76,6 +76,9 @@ func runFlush(c *Ctx) {
 	c.W.OK()
 }
 
+// FlushEffects is about how many bytes the effects of a FLUSHALL of so many keys have.
+func FlushEffects(keys int) int { return keys * 48 }
+
 func (c *Ctx) flushEffects() {
 	left, inChunk := c.Shard.Len(), 0
 	c.Shard.Range(func(r store.Ref) bool {

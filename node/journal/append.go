@@ -10,19 +10,24 @@ import (
 	"time"
 
 	"hypercache/node/ring"
+	"hypercache/node/spare"
 )
 
 const (
 	chunkSize = 256 << 10
 	// freeChunks bounds the memory that an idle journal keeps.
 	freeChunks = 16
+	// wideChunks of up to maxWide bytes are kept for records above chunkSize while such records come.
+	wideChunks = 2
+	maxWide    = 8 << 20
 )
 
 // buffer holds whole records in chunks, so that growing never copies and a large record costs its own size once.
 type buffer struct {
 	chunks [][]byte // only the last is appended to
 	free   [][]byte
-	spare  [][]byte // backing of the list that is not in use
+	idle   [][]byte // backing of the list that is not in use
+	wide   *spare.Buffers
 }
 
 // room returns the chunk to append up to n bytes to, at most chunkSize.
@@ -44,15 +49,18 @@ func (b *buffer) room(n int) *[]byte {
 // take removes all chunks.
 func (b *buffer) take() [][]byte {
 	taken := b.chunks
-	b.chunks, b.spare = b.spare[:0], nil
+	b.chunks, b.idle = b.idle[:0], nil
 	return taken
 }
 
 // giveBack returns taken chunks: those from done on were not written and go first again.
 func (b *buffer) giveBack(taken [][]byte, done int) {
 	for _, c := range taken[:done] {
-		if cap(c) == chunkSize && len(b.free) < freeChunks {
+		switch {
+		case cap(c) == chunkSize && len(b.free) < freeChunks:
 			b.free = append(b.free, c[:0])
+		case cap(c) > chunkSize:
+			b.wide.Put(c)
 		}
 	}
 	if done < len(taken) {
@@ -60,7 +68,7 @@ func (b *buffer) giveBack(taken [][]byte, done int) {
 		return
 	}
 	clear(taken)
-	b.spare = taken[:0]
+	b.idle = taken[:0]
 }
 
 // Append copies r into the buffer and returns the position behind it, for Commit. The order of calls is the order in
@@ -74,7 +82,7 @@ func (j *Journal) Append(r Record) (pos int64) {
 	sum := j.dir.seal.sum(r.Data)
 	var own []byte
 	if len(r.Data)+maxHeader > chunkSize { // without holding anybody up
-		own = j.dir.seal.appendHeader(make([]byte, 0, maxHeader+len(r.Data)), &r, sum)
+		own = j.dir.seal.appendHeader(j.wide.Get(maxHeader+len(r.Data)), &r, sum)
 		own = append(own, r.Data...)
 	}
 
@@ -307,7 +315,7 @@ func (j *Journal) failLocked(err error) error {
 		return j.err
 	}
 	j.err = fmt.Errorf("%w: %w", ErrFailed, err)
-	j.buf = buffer{}
+	j.buf = buffer{wide: j.wide}
 	j.log.Error("journal: failed, the node must stop", "err", err)
 	j.moved.Broadcast()
 	if !j.o.Manual { // else Tick notes it
@@ -427,6 +435,7 @@ func (j *Journal) Tick() {
 		j.moved.Broadcast()
 		j.mu.Unlock()
 	}
+	j.wide.Age()
 	j.trySave()
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"hypercache/node/journal/vfs"
 	"hypercache/node/ring"
+	"hypercache/node/spare"
 	"hypercache/node/underway"
 )
 
@@ -55,6 +56,8 @@ type Journal struct {
 	promises  [ring.Groups]uint64
 
 	syncMu sync.Mutex
+
+	wide *spare.Buffers
 
 	mu       sync.Mutex
 	moved    *sync.Cond // progress, failure, closing
@@ -135,6 +138,8 @@ func Open(o Options) (*Journal, error) {
 	o = o.withDefaults()
 	j := &Journal{o: o, log: o.Logger, dir: &dir{fs: o.FS, root: o.Dir}}
 	j.moved = sync.NewCond(&j.mu)
+	j.wide = spare.New(wideChunks, maxWide)
+	j.buf.wide = j.wide
 	j.stopped, j.stop = context.WithCancel(context.Background())
 	j.unsaved, j.unbegun = make(chan struct{}, 1), make(chan struct{}, 1)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {

@@ -139,8 +139,8 @@ func (h *grainHeap) use(r *arena, n int32) {
 	r.used += n
 }
 
-// release takes back what alloc(bytes) returned.
-func (h *grainHeap) release(a addr, bytes int) {
+// release takes back what alloc(bytes) returned, and tells how many pages the kernel had to take back for it.
+func (h *grainHeap) release(a addr, bytes int) (given int) {
 	n := int32(bytes / grain)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -163,12 +163,13 @@ func (h *grainHeap) release(a addr, bytes int) {
 		h.link(r, a, n, false)
 	}
 	if r.used == 0 {
-		h.drop(r)
+		return h.drop(r)
 	}
+	return 0
 }
 
 // drop gives an arena without blocks back, unless no other empty one is kept.
-func (h *grainHeap) drop(r *arena) {
+func (h *grainHeap) drop(r *arena) (given int) {
 	old := h.empty
 	h.empty = r
 	if old != nil {
@@ -176,12 +177,15 @@ func (h *grainHeap) drop(r *arena) {
 			h.empty, old = old, r
 		}
 		h.unlink(old, old.at(arenaHead))
+		given += int(old.touched) / pageGrains
 		h.unmap(old)
 	}
 	r = h.empty
 	if r.touched > arenaDirty*pageGrains {
+		given += int(r.touched) / pageGrains
 		h.giveEmpty()
 	}
+	return given
 }
 
 // giveEmpty gives the pages of the empty arena to the kernel, but for its head.

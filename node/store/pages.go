@@ -92,12 +92,12 @@ func (h *pageHeap) alloc(n int) addr {
 	return c.base + addr(p*pageSize)
 }
 
-// release takes back the n pages that alloc(n) returned.
-func (h *pageHeap) release(a addr, n int) {
+// release takes back the n pages that alloc(n) returned, and tells how many pages the kernel had to take back for it.
+func (h *pageHeap) release(a addr, n int) (given int) {
 	h.inUse.Add(-int64(n) * pageSize)
 	if n > maxRun {
 		unmapMemory(unsafe.Slice((*byte)(a.ptr()), n*pageSize))
-		return
+		return n
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,22 +129,24 @@ func (h *pageHeap) release(a addr, n int) {
 		length += after
 	}
 	h.link(c, first, length)
-	h.giveBack(c)
+	return h.giveBack(c)
 }
 
 // giveBack returns memory of c to the kernel once enough of it is unused: all of it if a second chunk is empty, since
 // one is kept against thrashing.
-func (h *pageHeap) giveBack(c *chunk) {
+func (h *pageHeap) giveBack(c *chunk) (given int) {
+	dirty := c.dirty
 	if c.free == chunkPages {
 		if h.empty > 0 {
 			h.dropChunk(c)
-			return
+			return dirty
 		}
 		h.empty++
-	} else if c.dirty < dirtyLimit {
-		return
+	} else if dirty < dirtyLimit {
+		return 0
 	}
 	c.giveBack(dirtyRun)
+	return dirty
 }
 
 // giveBack gives the free runs of at least so many pages to the kernel.

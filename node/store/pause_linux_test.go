@@ -49,3 +49,37 @@ func TestNoOperationOnALargeShardTakesLong(t *testing.T) {
 	check(t, s)
 	worst("delete", func(i int, k []byte) { s.Delete(k) })
 }
+
+// TestTheLastFlushOfManyTakesNoLonger: all shards' pages lie in the same mappings, which the last one leaves empty.
+func TestTheLastFlushOfManyTakesNoLonger(t *testing.T) {
+	const shards, keys, limit = 128, 20_000, slowdown * time.Millisecond
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	db := newDB(t, Options{})
+	key := make([]byte, 16)
+	for i := range keys {
+		for g := range shards {
+			k := keyOf(key, i)
+			db.Shard(g).Set(k, k, 0)
+		}
+	}
+	var most time.Duration
+	for g := range shards {
+		s := db.Shard(g)
+		begin := cpuTime(t)
+		s.Flush()
+		most = max(most, cpuTime(t)-begin)
+		for more := true; more; {
+			begin := cpuTime(t)
+			more = s.Reclaim(1000)
+			most = max(most, cpuTime(t)-begin)
+		}
+	}
+	t.Logf("longest of %d flushes: %v", shards, most)
+	if most > limit {
+		t.Errorf("a flush or a Reclaim(1000) took %v, want at most %v", most, limit)
+	}
+	if db.Used() != 0 || db.Reserved() > 8<<20 {
+		t.Errorf("%d used, %d reserved in the end", db.Used(), db.Reserved())
+	}
+}

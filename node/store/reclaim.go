@@ -6,7 +6,8 @@ package store
 const (
 	reclaimWithChange = 32 // blocks that a change frees
 	reclaimWithFlush  = 4096
-	pagesCost         = 8 // blocks that giving pages back counts as: the kernel may have to do something
+	pagesCost         = 8 // blocks that giving pages back counts as,
+	kernelCost        = 4 // and each page that the kernel has to take back for it, which may be all of a mapping
 )
 
 // graveyard is what waits to be freed.
@@ -69,7 +70,7 @@ func (s *Shard) reclaim(budget int) {
 	}
 	for ; budget > 0 && len(g.pages) > 0; budget -= pagesCost {
 		last := len(g.pages) - 1
-		s.db.heap.release(g.pages[last], 1)
+		budget -= kernelCost * s.db.heap.release(g.pages[last], 1)
 		g.pages = g.pages[:last]
 		g.live -= pageSize
 	}
@@ -119,7 +120,7 @@ func (d *deadSlab) releaseSome(budget *int) bool {
 		if sp := &d.spans[d.page]; d.pages[d.page] != 0 && sp.back == 0 {
 			*budget -= pagesCost
 			d.live -= int64(sp.used) * int64(classSize[sp.class()])
-			d.freeSpan(uint32(d.page))
+			*budget -= kernelCost * d.freeSpan(uint32(d.page))
 		}
 	}
 	for ; d.big < len(d.bigs) && *budget > 0; d.big++ {
@@ -129,7 +130,7 @@ func (d *deadSlab) releaseSome(budget *int) bool {
 				*budget -= pagesCost - 1
 			}
 			d.live -= int64(b.size())
-			d.releaseBig(b)
+			*budget -= kernelCost * d.releaseBig(b)
 		}
 	}
 	return d.page == len(d.pages) && d.big == len(d.bigs)

@@ -62,6 +62,7 @@ func (s *Shard) Range(fn func(Ref) bool) {
 		}
 		all := g.buckets()[:g.mask+1]
 		for bi := range all {
+			s.summon(&all[bi])
 			for j, tag := range all[bi].tags {
 				if tag != 0 && !fn(Ref{s.slab.at(all[bi].refs[j]), s, place{&all[bi], j}}) {
 					return
@@ -70,6 +71,20 @@ func (s *Shard) Range(fn func(Ref) bool) {
 		}
 	}
 }
+
+// summon reads from every entry of the bucket, so that the memory sends all of them at once instead of one after another.
+func (s *Shard) summon(b *bucket) {
+	var sum byte
+	for j, tag := range b.tags {
+		if tag != 0 {
+			sum |= *(*byte)(s.slab.at(b.refs[j]).p)
+		}
+	}
+	summoned(sum)
+}
+
+//go:noinline
+func summoned(byte) {}
 
 // Random returns an entry, expired or not, every one with the same chance. It reports false if there is none.
 func (s *Shard) Random(rng *rand.Rand) (Ref, bool) {

@@ -313,14 +313,13 @@ func (a *slab) releaseSpan(page uint32) {
 	a.idle[n] = page + 1
 }
 
-// freeSpan gives the memory of the span at page back.
-func (a *slab) freeSpan(page uint32) {
+// freeSpan gives the memory of the span at page back, and tells how many pages the kernel had to take back for it.
+func (a *slab) freeSpan(page uint32) (given int) {
 	kind := a.spans[page].kind
 	if kind < smallSpan {
-		a.heap.release(a.pages[page], pagesOf(spanBytes[kind]))
-	} else {
-		a.grains.release(a.pages[page], spanBytes[kind])
+		return a.heap.release(a.pages[page], pagesOf(spanBytes[kind]))
 	}
+	return a.grains.release(a.pages[page], spanBytes[kind])
 }
 
 func pagesOf(bytes int) int { return (bytes + pageSize - 1) / pageSize }
@@ -375,10 +374,10 @@ func (a *slab) freeBig(i uint32) {
 	a.idleBig = i + 1
 }
 
-func (a *slab) releaseBig(g big) {
+// releaseBig tells how many pages the kernel had to take back.
+func (a *slab) releaseBig(g big) (given int) {
 	if g&bigPages != 0 {
-		a.heap.release(g.base(), g.size()/pageSize)
-	} else {
-		a.grains.release(g.base(), g.size())
+		return a.heap.release(g.base(), g.size()/pageSize)
 	}
+	return a.grains.release(g.base(), g.size())
 }

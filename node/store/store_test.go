@@ -78,6 +78,13 @@ func TestUsedGoesBackToZeroAndFollowsWhatIsReserved(t *testing.T) {
 	}
 }
 
+// flush empties the shard and waits for its memory.
+func flush(s *Shard) {
+	s.Flush()
+	for s.Reclaim(1000) {
+	}
+}
+
 func TestFlushGivesResidentMemoryBack(t *testing.T) {
 	db := newDB(t, Options{})
 	fill(db, 10, 0)
@@ -92,7 +99,7 @@ func TestFlushGivesResidentMemoryBack(t *testing.T) {
 	db.Shard(0).Set([]byte("big"), big, 0)
 	grown := resident() - before
 	for g := range ring.Groups {
-		db.Shard(g).Flush()
+		flush(db.Shard(g))
 	}
 	debug.FreeOSMemory()
 	if left := resident() - before; grown < 50<<20 || left > 8<<20 || db.Used() != 0 || db.Reserved() != 0 {
@@ -310,7 +317,7 @@ func TestShardsShareThePageHeapSafely(t *testing.T) {
 	wg.Wait()
 	for g := range 8 {
 		check(t, db.Shard(g))
-		db.Shard(g).Flush()
+		flush(db.Shard(g))
 	}
 	if db.Used() != 0 || db.Reserved() != 0 {
 		t.Errorf("%d used, %d reserved", db.Used(), db.Reserved())
