@@ -176,7 +176,7 @@ func (j *Journal) discard(old manifest, keep uint64, corrupt []string) {
 			j.log.Warn("journal: corrupt file set aside", "file", aside)
 			err = j.dir.fs.Rename(j.dir.aof(name), aside)
 		} else {
-			err = j.dir.fs.Remove(j.dir.aof(name))
+			err = j.dir.fs.RemoveBitByBit(j.dir.aof(name), j.stopped.Done())
 		}
 		if err != nil {
 			j.log.Warn("journal: old file stays", "file", name, "err", err)

@@ -359,6 +359,9 @@ func (m *Mem) Remove(name string) error {
 	return nil
 }
 
+// RemoveBitByBit implements FS: at once.
+func (m *Mem) RemoveBitByBit(name string, _ <-chan struct{}) error { return m.Remove(name) }
+
 // MkdirAll implements FS: every directory exists.
 func (m *Mem) MkdirAll(string) error { return nil }
 

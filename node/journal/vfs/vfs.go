@@ -36,6 +36,10 @@ type FS interface {
 	Create(name string) (File, error)
 	Rename(from, to string) error
 	Remove(name string) error
+	// RemoveBitByBit removes a file that nobody reads any more, and takes its time for a large one, so that the file system is not
+	// held up: other writes and fsyncs wait while it frees much at once. It hurries once stop is closed. A file of another name
+	// too, a hard link, keeps its content.
+	RemoveBitByBit(name string, stop <-chan struct{}) error
 	MkdirAll(dir string) error
 	// List returns the names in dir in order; a missing directory is fs.ErrNotExist.
 	List(dir string) ([]string, error)

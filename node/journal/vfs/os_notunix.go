@@ -10,3 +10,5 @@ import (
 func tryLock(*os.File) error { return errors.ErrUnsupported }
 
 func isHeld(error) bool { return false }
+
+func soleName(string) (int64, bool) { return 0, false }
