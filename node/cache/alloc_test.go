@@ -1,6 +1,11 @@
 package cache
 
-import "testing"
+import (
+	"strconv"
+	"testing"
+
+	"hypercache/node/store"
+)
 
 // A command that runs here, or is forwarded, must not cost the garbage collector anything.
 func TestCommandsDoNotAllocate(t *testing.T) {
@@ -20,5 +25,28 @@ func TestCommandsDoNotAllocate(t *testing.T) {
 		if n >= 1 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
+	}
+}
+
+// A rewrite of the journal encodes every key.
+func TestASnapshotDoesNotAllocateForEachKey(t *testing.T) {
+	const keys = 1000
+	db := store.New(store.Options{Seed: 1})
+	t.Cleanup(db.Close)
+	shard := db.Shard(0)
+	for i := range keys {
+		shard.Set(strconv.AppendInt(nil, int64(i), 10), []byte("value"), 0)
+	}
+	s := Snapshot{shard: shard}
+	t.Cleanup(s.Close)
+	n := testing.AllocsPerRun(20, func() {
+		s.Size()
+		s.Fit()
+		s.Take()
+		for s.Next(func([]byte) {}) {
+		}
+	})
+	if n > keys/10 {
+		t.Errorf("%v allocations for %d keys", n, keys)
 	}
 }

@@ -449,9 +449,11 @@ func (s *Snapshot) Take() { s.image.Take(s.shard) }
 
 // Next implements replica.Snapshot.
 func (s *Snapshot) Next(emit func(effects []byte)) bool {
+	full := func() { s.give(emit) }
+	encode := func(r store.Ref) { command.EncodeEntry(&s.fx, r, full) }
 	more := true
 	for more && len(s.fx.Buf) < snapshotPiece {
-		more = s.image.Next(func(r store.Ref) { s.encode(r, emit) })
+		more = s.image.Next(encode)
 	}
 	s.give(emit)
 	return more
@@ -459,9 +461,10 @@ func (s *Snapshot) Next(emit func(effects []byte)) bool {
 
 // Live gives the content as it is now, all of it. The caller holds the group's lock.
 func (s *Snapshot) Live(emit func(effects []byte)) {
+	full := func() { s.give(emit) }
 	s.shard.Range(func(r store.Ref) bool {
-		if s.encode(r, emit); len(s.fx.Buf) > snapshotPiece {
-			s.give(emit)
+		if command.EncodeEntry(&s.fx, r, full); len(s.fx.Buf) > snapshotPiece {
+			full()
 		}
 		return true
 	})
@@ -469,10 +472,6 @@ func (s *Snapshot) Live(emit func(effects []byte)) {
 }
 
 const snapshotPiece = 32 << 10 // bytes of effects from which on they are given
-
-func (s *Snapshot) encode(r store.Ref, emit func([]byte)) {
-	command.EncodeEntry(&s.fx, r, func() { s.give(emit) })
-}
 
 func (s *Snapshot) give(emit func([]byte)) {
 	if len(s.fx.Buf) > 0 {

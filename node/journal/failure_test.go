@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -188,6 +189,34 @@ func TestWhatIsCompleteIsNotedWithoutWaiting(t *testing.T) {
 		}
 		if err := j.Close(true); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// The copy of what was appended during a rewrite went on for hundreds of milliseconds, and kept a processor for all of them.
+func TestARewriteRestsWhileItReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rests := func(manual bool, since time.Time) time.Duration {
+			w := &baseWriter{j: &Journal{o: Options{Manual: manual}}, since: since}
+			begin := time.Now()
+			if err := w.rest(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(begin)
+		}
+		if d := rests(false, time.Now().Add(-copyWork)); d != copyRest {
+			t.Errorf("after %v of work it sleeps %v, want %v", copyWork, d, copyRest)
+		}
+		if d := rests(false, time.Now()); d != 0 {
+			t.Errorf("it sleeps %v without any work", d)
+		}
+		if d := rests(true, time.Time{}); d != 0 {
+			t.Errorf("it sleeps %v in a simulation", d)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := (&baseWriter{j: &Journal{}}).rest(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
 		}
 	})
 }

@@ -20,6 +20,10 @@ const (
 	baseSyncEvery = 8 << 20
 	// baseWrite is how much one write to the base hands over. The kernel copies it without giving up the processor.
 	baseWrite = 256 << 10
+	// A rewrite that reads records works for copyWork and sleeps for copyRest. It would keep a processor, and the scheduler would
+	// interrupt it only after ten milliseconds. Snapshot has to see to that itself.
+	copyWork = time.Millisecond
+	copyRest = time.Millisecond
 	// busyPause is the time between two looks at a group that is being resynced.
 	busyPause = 20 * time.Millisecond
 )
@@ -266,6 +270,7 @@ type baseWriter struct {
 	off      int64
 	begun    int64 // up to where the disk was told to begin
 	unsynced int64
+	since    time.Time // work without a rest
 }
 
 // snapshotCut is what a group's snapshot contains of the increment during which it was taken: everything before floor, and
@@ -305,13 +310,13 @@ func (w *baseWriter) write(ctx context.Context, temp string, rotate func() error
 			}
 		}
 		if len(busy) > 0 {
-			if err := pause(ctx); err != nil {
+			if err := pause(ctx, busyPause); err != nil {
 				return 0, fmt.Errorf("group %d is being resynced: %w", busy[0], err)
 			}
 		}
 		todo = busy
 	}
-	if err := w.tail(); err != nil {
+	if err := w.tail(ctx); err != nil {
 		return 0, err
 	}
 	// What is still in memory would go to the next file, where a snapshot may contain it.
@@ -321,7 +326,7 @@ func (w *baseWriter) write(ctx context.Context, temp string, rotate func() error
 	if err := rotate(); err != nil {
 		return 0, err
 	}
-	if err := w.follow(); err != nil {
+	if err := w.follow(ctx); err != nil {
 		return 0, err
 	}
 	if err := w.flush(); err != nil {
@@ -330,8 +335,8 @@ func (w *baseWriter) write(ctx context.Context, temp string, rotate func() error
 	return w.off, onDisk(w.f.Sync())
 }
 
-func pause(ctx context.Context) error {
-	t := time.NewTimer(busyPause)
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -339,6 +344,16 @@ func pause(ctx context.Context) error {
 	case <-t.C:
 		return nil
 	}
+}
+
+// rest is for every record that is read: now and then it sleeps.
+func (w *baseWriter) rest(ctx context.Context) error {
+	if w.j.o.Manual || time.Since(w.since) < copyWork {
+		return nil
+	}
+	err := pause(ctx, copyRest)
+	w.since = time.Now()
+	return err
 }
 
 // cut is where the log of a group stands while its snapshot is taken.
@@ -451,7 +466,7 @@ func (w *baseWriter) flush() error {
 
 // tail copies records of the old files that a group's snapshot does not contain: a replica applies only what is
 // committed, but it has acknowledged more. They follow the brackets as ordinary records.
-func (w *baseWriter) tail() error {
+func (w *baseWriter) tail(ctx context.Context) error {
 	if len(w.behind) == 0 {
 		return nil
 	}
@@ -462,7 +477,7 @@ func (w *baseWriter) tail() error {
 			return onDisk(err)
 		}
 		defer f.Close()
-		found, err = w.scan(name, f, found)
+		found, err = w.scan(ctx, name, f, found)
 		return err
 	}
 	if w.oldBase != 0 {
@@ -475,12 +490,12 @@ func (w *baseWriter) tail() error {
 			return err
 		}
 	}
-	return w.copy(found)
+	return w.copy(ctx, found)
 }
 
 // follow copies what was appended while the snapshots were taken and is not in them. So the base and its increment have
 // each record once, and a reader that knows nothing of positions, as redis-server is, counts none twice.
-func (w *baseWriter) follow() error {
+func (w *baseWriter) follow(ctx context.Context) error {
 	name := incrName(w.during)
 	f, err := w.j.dir.fs.Open(w.j.dir.aof(name))
 	if err != nil {
@@ -493,6 +508,9 @@ func (w *baseWriter) follow() error {
 	}
 	var beyond [ring.Groups]bool // the snapshot: whatever comes counts
 	for off := int64(fileHeaderLen); off < rd.size; {
+		if err := w.rest(ctx); err != nil {
+			return err
+		}
 		h, v, err := rd.headerAt(off)
 		switch {
 		case err != nil:
@@ -503,7 +521,12 @@ func (w *baseWriter) follow() error {
 		cut, pos := &w.cuts[h.Group], Position{h.Term, h.Seq}
 		if h.Kind != kindMark && off >= cut.floor && (beyond[h.Group] || h.Kind == SyncBegin || cut.pos.Less(pos)) {
 			beyond[h.Group] = true
-			if err := w.raw(f, off, h.end(off)-off); err != nil {
+			b, err := rd.window(off, h.end(off)-off)
+			if err != nil {
+				return onDisk(err)
+			}
+			w.buf = append(w.buf, b...)
+			if err := w.progress(); err != nil {
 				return err
 			}
 		}
@@ -529,13 +552,16 @@ type place struct {
 	group    uint16
 }
 
-func (w *baseWriter) scan(name string, f vfs.File, found []place) ([]place, error) {
+func (w *baseWriter) scan(ctx context.Context, name string, f vfs.File, found []place) ([]place, error) {
 	rd, err := newReader(w.j.dir.seal, f)
 	if err != nil {
 		return nil, onDisk(err)
 	}
 	open := map[uint16]bool{}
 	for off := int64(fileHeaderLen); off < rd.size; {
+		if err := w.rest(ctx); err != nil {
+			return nil, err
+		}
 		h, v, err := rd.headerAt(off)
 		if err != nil {
 			return nil, onDisk(err)
@@ -563,7 +589,7 @@ func (w *baseWriter) scan(name string, f vfs.File, found []place) ([]place, erro
 	return found, nil
 }
 
-func (w *baseWriter) copy(found []place) error {
+func (w *baseWriter) copy(ctx context.Context, found []place) error {
 	var f vfs.File
 	defer func() {
 		if f != nil {
@@ -571,6 +597,9 @@ func (w *baseWriter) copy(found []place) error {
 		}
 	}()
 	for i, p := range found {
+		if err := w.rest(ctx); err != nil {
+			return err
+		}
 		if i == 0 || found[i-1].file != p.file {
 			if f != nil {
 				_ = f.Close() // only read
