@@ -60,15 +60,21 @@ func (c *Cache) housekeep(r *round) (more bool) {
 // is primary, and frees what was deleted.
 func (c *Cache) sweep(until time.Time, r *round) (more bool) {
 	unix := c.opt.Clock.Unix(c.ticks())
-	for ; c.sweeping.at < len(c.parts); c.sweeping.at++ {
+	for c.sweeping.at < len(c.parts) {
 		p := &c.parts[c.sweeping.at]
-		more := true
-		for n := 0; more && n < expireRounds; n++ {
-			if more = c.sweepPart(p, unix, r); more && time.Now().After(until) {
-				return true
-			}
+		more, late := true, false
+		for n := 0; more && !late && n < expireRounds; n++ {
+			more = c.sweepPart(p, unix, r)
+			late = time.Now().After(until) // also where little expired: to look at many keys takes its time, too
+		}
+		if more && late {
+			return true
 		}
 		c.sweeping.left = c.sweeping.left || more
+		c.sweeping.at++
+		if late {
+			return true
+		}
 	}
 	c.sweeping = sweeping{on: c.sweeping.left}
 	return c.sweeping.on

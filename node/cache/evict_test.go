@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hypercache/node/journal"
+	"hypercache/node/ring"
 	"hypercache/node/store"
 )
 
@@ -163,6 +164,23 @@ func TestAGroupThatExpiresMuchIsDoneInOneTick(t *testing.T) {
 	}
 	if least := n / (expireRounds * expireBatch); passes < least {
 		t.Errorf("%d passes: the others had no turn", passes)
+	}
+}
+
+// A slice ends with its time, also where nothing has expired: to look at what soon will takes its time, too.
+func TestASliceOfTheSweepEndsWithItsTime(t *testing.T) {
+	c := start(t, 1, setup{quiet: true})
+	c.alone()
+	x, r := c.nodes[0], newRound()
+	x.sweeping.on = true
+	slices := 1
+	for ; x.sweep(time.Now().Add(-time.Second), r); slices++ {
+		if x.sweeping.at > slices {
+			t.Fatalf("%d groups in %d slices that had no time", x.sweeping.at, slices)
+		}
+	}
+	if slices < ring.Groups || x.sweeping.on {
+		t.Errorf("%d slices for %d groups, done: %v", slices, ring.Groups, !x.sweeping.on)
 	}
 }
 
