@@ -3,10 +3,7 @@
 // processor puts back another need not get, and a collection takes all.
 package spare
 
-import (
-	"slices"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // page is what the kernel hands out at a time, or less.
 const page = 4 << 10
@@ -26,11 +23,16 @@ func (b *Buffers) Get(n int) []byte {
 	b.used.Store(true)
 	select {
 	case p := <-b.free:
-		return slices.Grow(p[:0], n)
+		if cap(p) >= n {
+			return p[:0]
+		}
 	default:
-		return make([]byte, 0, n)
 	}
+	return make([]byte, 0, roomy(n))
 }
+
+// roomy is n with some room, so that the next one, which is not much larger, fits, too.
+func roomy(n int) int { return n + n/8 }
 
 // Put keeps p for a Get, unless there are enough or it is larger than those that are kept. The caller is done with it.
 func (b *Buffers) Put(p []byte) {
@@ -46,7 +48,7 @@ func (b *Buffers) Put(p []byte) {
 // Warm adds a buffer of n bytes, or as many as are kept, whose memory is there already. It counts as in use.
 func (b *Buffers) Warm(n int) {
 	b.used.Store(true)
-	p := make([]byte, min(n, b.limit))
+	p := make([]byte, min(roomy(n), b.limit))
 	for at := 0; at < len(p); at += page {
 		p[at] = 1
 	}

@@ -16,8 +16,8 @@ func TestWhatIsPutBackComesAgain(t *testing.T) {
 		t.Errorf("another buffer, or one with %d bytes", len(again))
 	}
 	b.Put(again)
-	if more := b.Get(500); cap(more) < 500 || len(more) != 0 {
-		t.Errorf("%d bytes of room, want 500; %d in use", cap(more), len(more))
+	if more := b.Get(500); cap(more) < 510 || cap(more) > 700 || len(more) != 0 {
+		t.Errorf("%d bytes of room, want a few more than 500; %d in use", cap(more), len(more))
 	}
 }
 
