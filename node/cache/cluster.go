@@ -14,14 +14,14 @@ import (
 )
 
 // cluster runs a command that speaks of every key in the cluster: SCAN group after group, RANDOMKEY on a group chosen
-// by size, the others on all groups at once.
+// by size, those that touch every key apart, the others on all groups at once.
 func (c *Cache) cluster(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	switch {
 	case spec.Merge == command.MergeSteps:
 		c.runErrand(k, w, spec, args)
 		return
-	case spec.Write:
-		c.flush(k, w, spec, args)
+	case spec.Write, spec.Merge == command.MergeConcat, spec.Merge == command.MergeDigest:
+		c.apart(k, w, spec, args)
 		return
 	}
 	hold := func() origin { return origin{t: k.s.Hold()} }

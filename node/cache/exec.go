@@ -240,6 +240,7 @@ func (p *part) run(o *op, w *resp.Writer, now int64, r *round, policy store.Poli
 	}
 	p.watched.note(fx)
 	if !p.group.Wants() {
+		p.trim()
 		return nil
 	}
 	return fx
@@ -260,10 +261,7 @@ func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool)
 	if fx != nil && fx.N > 0 {
 		seq = p.group.Propose(fx.Buf, &r.batch)
 		p.touched(o, seq)
-		if cap(fx.Buf) > keptEffects {
-			p.wide.Put(fx.Buf)
-			fx.Buf = nil
-		}
+		p.trim()
 		return seq, true
 	}
 	if p.group.Solo() {
@@ -281,6 +279,14 @@ func (p *part) order(o *op, fx *command.Effects, r *round) (seq uint64, ok bool)
 		return 0, false
 	}
 	return p.depends(o), true
+}
+
+// trim gives up a large buffer of effects that have been used.
+func (p *part) trim() {
+	if cap(p.fx.Buf) > keptEffects {
+		p.wide.Put(p.fx.Buf)
+		p.fx.Buf = nil
+	}
 }
 
 func (p *part) touched(o *op, seq uint64) {

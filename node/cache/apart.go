@@ -9,15 +9,15 @@ import (
 	"hypercache/node/resp"
 )
 
-// flushRound is how long FLUSHALL gathers emptied groups before they are made durable and go to the replicas. Then it sleeps for as
-// long as all that took, since a loop whose clients have sent something gets no processor while others run, and writes to the journal
-// wait for each other.
-const flushRound = time.Millisecond
+// apartRound is how long a command that runs apart works before what it did is made durable and goes to the replicas. Then it sleeps
+// for as long as all that took, since a loop whose clients have sent something gets no processor while others run, and writes to the
+// journal wait for each other.
+const apartRound = time.Millisecond
 
-// flush runs FLUSHALL or FLUSHDB for a connection, on a goroutine of its own and group after group: to empty a million keys takes
-// the better part of a second, and the other connections of the event loop would stand still for it. Those that want a group
-// wait for that one alone. The connection's later commands come behind it.
-func (c *Cache) flush(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
+// apart runs a command that touches every key, FLUSHALL, KEYS or DEBUG DIGEST, on a goroutine of its own and group after group: a
+// million keys take the better part of a second, and the other connections of the event loop would stand still for it. Those that want
+// a group wait for that one alone. The connection's later commands come behind it.
+func (c *Cache) apart(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) {
 	args = slices.Clone(args)
 	for i := range args {
 		args[i] = bytes.Clone(args[i])
@@ -30,7 +30,7 @@ func (c *Cache) flush(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 	t, n := k.s.Hold(), k.order
 	k.detach(n)
 	ok := c.work.start(func() {
-		c.flushParts(g, ops, k, n)
+		c.partsApart(g, ops, k, n)
 		if g.complete(func() origin { return origin{t: t} }) {
 			g.to = origin{t: t}
 			g.finish()
@@ -43,13 +43,15 @@ func (c *Cache) flush(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 	}
 }
 
-// flushParts starts every part: here, on its primary, or where the connection's n-th command is parked.
-func (c *Cache) flushParts(g *gather, ops []op, k *conn, n uint64) {
+// partsApart starts every part: here, on its primary, or where the connection's n-th command is parked.
+func (c *Cache) partsApart(g *gather, ops []op, k *conn, n uint64) {
 	var w resp.Writer
 	r := c.takeRound()
 	defer c.giveRound(r)
-	if size := command.FlushEffects(c.largest()); size > keptEffects {
-		c.wide.Warm(size)
+	if ops[0].spec.Write {
+		if size := command.FlushEffects(c.largest()); size > keptEffects {
+			c.wide.Warm(size)
+		}
 	}
 	// What came earlier and waits is parked, and so are the parts, behind it.
 	ordered := !c.park.earlier(k, n)
@@ -57,11 +59,11 @@ func (c *Cache) flushParts(g *gather, ops []op, k *conn, n uint64) {
 	for i := range ops {
 		o, from := &ops[i], origin{sink: g, id: uint64(i), conn: k, n: n}
 		now := c.ticks()
-		if ordered && !c.obs.pause.paused(true, now) {
+		if ordered && !c.obs.pause.paused(o.spec.Write, now) {
 			w.Buf, w.Proto = w.Buf[:0], o.proto
 			where := c.exec(o, &w, now, r, from)
 			if where == done || where == elsewhere && c.forward(c.view.Load(), o, from, r) {
-				if time.Since(began) > flushRound {
+				if time.Since(began) > apartRound {
 					c.endRound(r)
 					time.Sleep(time.Since(began))
 					began = time.Now()

@@ -70,3 +70,25 @@ func TestFlushWaitsForItsPlace(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestKeysAndDigestsKeepNobodyWaiting either, and their replies are in order and whole.
+func TestKeysAndDigestsKeepNobodyWaiting(t *testing.T) {
+	for _, command := range []string{"KEYS *", "DEBUG DIGEST"} {
+		c := start(t, 1, setup{})
+		c.alone()
+		x := c.nodes[0]
+		cl, other := c.client(x), c.client(x)
+		cl.want("SET k v", "OK")
+		cl.send(command)
+		whole := cl.receive(1)[0]
+		busy := x.parts[ring.Groups/2].group
+		busy.Lock()
+		cl.send(command, "SET k v2", "GET k")
+		other.want("GET "+key(0, 1), "nil") // would hang with the event loop
+		cl.silent("before every group was looked at")
+		busy.Unlock()
+		if got := cl.receive(3); got[0] != whole || got[1] != "OK" || got[2] != "v2" {
+			t.Errorf("%s, SET, GET: %q, want %q first", command, got, whole)
+		}
+	}
+}
