@@ -28,11 +28,11 @@ func (b *Buffers) Get(n int) []byte {
 		}
 	default:
 	}
-	return make([]byte, 0, roomy(n))
+	return make([]byte, 0, b.roomy(n))
 }
 
-// roomy is n with some room, so that the next one, which is not much larger, fits, too.
-func roomy(n int) int { return n + n/8 }
+// roomy is n with some room, so that the next one, which is not much larger, fits, too. One that will not be kept needs none.
+func (b *Buffers) roomy(n int) int { return max(n, min(n+n/8, b.limit)) }
 
 // Put keeps p for a Get, unless there are enough or it is larger than those that are kept. The caller is done with it.
 func (b *Buffers) Put(p []byte) {
@@ -48,7 +48,7 @@ func (b *Buffers) Put(p []byte) {
 // Warm adds a buffer of n bytes, or as many as are kept, whose memory is there already. It counts as in use.
 func (b *Buffers) Warm(n int) {
 	b.used.Store(true)
-	p := make([]byte, min(roomy(n), b.limit))
+	p := make([]byte, min(b.roomy(n), b.limit))
 	for at := 0; at < len(p); at += page {
 		p[at] = 1
 	}

@@ -35,6 +35,9 @@ func TestNoMoreAreKeptThanWereAskedFor(t *testing.T) {
 	if n := len(b.free); n != 0 {
 		t.Error("one is kept that is too large")
 	}
+	if p := b.Get(1001); cap(p) >= 1100 {
+		t.Errorf("room for %d bytes, of 1001 that are not kept", cap(p))
+	}
 }
 
 func TestWhatNobodyUsesIsGivenUp(t *testing.T) {

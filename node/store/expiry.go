@@ -150,7 +150,8 @@ func (w *search) visit(i int) {
 // Expired calls fn with keys whose expiry is at or before now (unix ms), at most limit of them. fn must not change the
 // shard, and key is valid until the next change; the caller deletes the keys afterwards and calls again while it gets
 // some. The work of one call is bounded by limit: after many expiries were moved later, a call may report fewer keys
-// than have expired, and the next ones report the rest.
+// than have expired, and the next ones report the rest. Where more than a thousand keys expire within the same 1,024 ms, some may be
+// reported up to that much later, since those that have not expired yet are looked at, too.
 func (s *Shard) Expired(now int64, limit int, fn func(key []byte)) {
 	s.now = now
 	if s.expiry.n == 0 || limit <= 0 || s.db.frozen.Load() {

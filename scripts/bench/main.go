@@ -26,6 +26,7 @@ func main() {
 	flag.StringVar(&o.data, "data", "", "of the figures of memory and pauses, those whose name has this in it")
 	flag.IntVar(&o.million, "million", 1_000_000, "keys of the figures of memory and restart; memory has ten times as many too")
 	flag.IntVar(&o.keys, "keys", 1_000_000, "keys of the figures of pauses")
+	flag.IntVar(&o.nice, "nice", 0, "nice value of the load in the figures of pauses: with 19 it leaves servers on the same processors theirs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -43,6 +44,7 @@ type options struct {
 
 	million int
 	keys    int
+	nice    int
 	data    string
 }
 

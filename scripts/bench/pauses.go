@@ -93,7 +93,7 @@ func loaded(ctx context.Context, o options, g group) (pauses, error) {
 	if err := fill(ctx, o, g); err != nil {
 		return pauses{}, err
 	}
-	end, err := drive(ctx, g, "key:", o.keys)
+	end, err := drive(ctx, o, g, "key:", o.keys)
 	if err != nil {
 		return pauses{}, err
 	}
@@ -106,7 +106,7 @@ func loadedRewriting(ctx context.Context, o options, g group) (pauses, error) {
 	if err := fill(ctx, o, g); err != nil {
 		return pauses{}, err
 	}
-	end, err := drive(ctx, g, "key:", o.keys)
+	end, err := drive(ctx, o, g, "key:", o.keys)
 	if err != nil {
 		return pauses{}, err
 	}
@@ -159,7 +159,7 @@ func loadedEvicting(ctx context.Context, o options, g group) (pauses, error) {
 	if err := tell(ctx, g, []string{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, []string{"CONFIG", "SET", "maxmemory", strconv.FormatInt(used, 10)}); err != nil {
 		return pauses{}, err
 	}
-	end, err := drive(ctx, g, "new:", 1_000_000_000)
+	end, err := drive(ctx, o, g, "new:", 1_000_000_000)
 	if err != nil {
 		return pauses{}, err
 	}
@@ -196,7 +196,7 @@ func loadedExpiring(ctx context.Context, o options, g group) (pauses, error) {
 	if err := pause(ctx, time.Until(at)-500*time.Millisecond); err != nil {
 		return pauses{}, err
 	}
-	end, err := drive(ctx, g, "new:", 1000)
+	end, err := drive(ctx, o, g, "new:", 1000)
 	if err != nil {
 		return pauses{}, err
 	}
@@ -218,7 +218,7 @@ func loadedFlushing(ctx context.Context, o options, g group) (pauses, error) {
 	if err := fill(ctx, o, g); err != nil {
 		return pauses{}, err
 	}
-	end, err := drive(ctx, g, "key:", o.keys)
+	end, err := drive(ctx, o, g, "key:", o.keys)
 	if err != nil {
 		return pauses{}, err
 	}
@@ -275,7 +275,7 @@ func infoNumber(ctx context.Context, g group, section, name string) (int64, erro
 
 // drive starts programs that load the server with GETs and SETs of keys, and returns what ends them. They are processes of
 // their own, so that the prober's process has nothing else to do.
-func drive(ctx context.Context, g group, prefix string, keys int) (end func(), err error) {
+func drive(ctx context.Context, o options, g group, prefix string, keys int) (end func(), err error) {
 	var procs []*exec.Cmd
 	end = func() {
 		for _, p := range procs {
@@ -285,8 +285,8 @@ func drive(ctx context.Context, g group, prefix string, keys int) (end func(), e
 		procs = nil
 	}
 	for _, args := range [][]string{{"SET", prefix + "__rand_int__", word("value:", 1)}, {"GET", prefix + "__rand_int__"}} {
-		p := exec.CommandContext(ctx, "redis-benchmark", append([]string{"-p", strconv.Itoa(g.port), "-c", "2", "-P", "64", "-r", strconv.Itoa(keys),
-			"-n", "2000000000", "-q"}, args...)...)
+		p := exec.CommandContext(ctx, "nice", append([]string{"-n", strconv.Itoa(o.nice), "redis-benchmark", "-p", strconv.Itoa(g.port), "-c", "2",
+			"-P", "64", "-r", strconv.Itoa(keys), "-n", "2000000000", "-q"}, args...)...)
 		if err := p.Start(); err != nil {
 			end()
 			return nil, err
