@@ -14,6 +14,10 @@ import (
 // journal wait for each other.
 const apartRound = time.Millisecond
 
+// maxReadsApart is how many KEYS and DEBUG DIGEST a node asks the groups for at a time, the others wait: each gathers what may be a
+// large reply, and clients that give up and ask again must not pile them up.
+const maxReadsApart = 2
+
 // apart runs a command that touches every key, FLUSHALL, KEYS or DEBUG DIGEST, on a goroutine of its own and group after group: a
 // million keys take the better part of a second, and the other connections of the event loop would stand still for it. Those that want
 // a group wait for that one alone. The connection's later commands come behind it.
@@ -30,6 +34,16 @@ func (c *Cache) apart(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte
 	t, n := k.s.Hold(), k.order
 	k.detach(n)
 	ok := c.work.start(func() {
+		if !spec.Write {
+			select {
+			case c.readsApart <- struct{}{}:
+				defer func() { <-c.readsApart }()
+			case <-c.work.ctx.Done():
+				t.Reply(errStopping)
+				k.attach(n)
+				return
+			}
+		}
 		c.partsApart(g, ops, k, n)
 		if g.complete(func() origin { return origin{t: t} }) {
 			g.to = origin{t: t}

@@ -92,3 +92,21 @@ func TestKeysAndDigestsKeepNobodyWaiting(t *testing.T) {
 		}
 	}
 }
+
+// TestFewReadsRunApartAtATime: what is too much waits.
+func TestFewReadsRunApartAtATime(t *testing.T) {
+	c := start(t, 1, setup{})
+	c.alone()
+	x := c.nodes[0]
+	for range maxReadsApart {
+		x.readsApart <- struct{}{}
+	}
+	cl, other := c.client(x), c.client(x)
+	cl.send("KEYS *")
+	other.want("FLUSHALL", "OK") // no read
+	cl.silent("while others run")
+	<-x.readsApart
+	if got := cl.receive(1); got[0] != "[]" {
+		t.Errorf("%q", got)
+	}
+}

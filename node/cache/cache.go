@@ -83,11 +83,13 @@ type Cache struct {
 	batches   sync.Pool
 	work      steps
 	errands   chan struct{}
-	isolated  atomic.Bool // Options.Isolated, as of the last tick
-	sweeping  sweeping
-	wide      *spare.Buffers // for effects that are larger than what a group keeps: those of FLUSHALL
-	lazily    atomic.Bool    // expired keys stay until somebody asks for them: SetActiveExpire
-	short     atomic.Bool    // the data is over its limit by more than one command should wait for
+	// readsApart holds one for each read that runs apart.
+	readsApart chan struct{}
+	isolated   atomic.Bool // Options.Isolated, as of the last tick
+	sweeping   sweeping
+	wide       *spare.Buffers // for effects that are larger than what a group keeps: those of FLUSHALL
+	lazily     atomic.Bool    // expired keys stay until somebody asks for them: SetActiveExpire
+	short      atomic.Bool    // the data is over its limit by more than one command should wait for
 	// copiesRead says that somebody reads this node's replicas, so that it pays to know what touched each slot.
 	copiesRead atomic.Bool
 	leaving    atomic.Bool  // Leave was called
@@ -182,6 +184,7 @@ func New(opt Options) *Cache {
 	c.work.ctx, c.work.cancel = context.WithCancel(context.Background())
 	c.wide = spare.New(wideEffects, maxWide)
 	c.errands = make(chan struct{}, maxErrands)
+	c.readsApart = make(chan struct{}, maxReadsApart)
 	c.functions.init(opt.Libraries)
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})

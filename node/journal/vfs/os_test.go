@@ -51,7 +51,7 @@ func TestAFileOfAnotherNameKeepsItsContent(t *testing.T) {
 	name := sparse(t, 3*removeBit)
 	other := name + "-linked"
 	if err := os.Link(name, other); err != nil {
-		t.Skip("the file system has no hard links:", err)
+		t.Fatal(err)
 	}
 	if err := (OS{}).RemoveBitByBit(name, nil); err != nil {
 		t.Fatal(err)
