@@ -14,6 +14,7 @@ type Config struct {
 	Cluster     Cluster     `key:"cluster"`
 	Persistence Persistence `key:"persistence"`
 	Cache       Cache       `key:"cache"`
+	Auth        Auth        `key:"auth"`
 	Limits      Limits      `key:"limits"`
 	Logging     Logging     `key:"logging"`
 
@@ -189,6 +190,14 @@ type Cache struct {
 	// Its slot's group serves nobody else meanwhile, and commands that other nodes
 	// forward wait for it so much longer.
 	ScriptLimit time.Duration `key:"script_limit"`
+}
+
+// Auth says who may use the cache. Users other than default are the cluster's: ACL SETUSER makes them.
+type Auth struct {
+	// PasswordFile holds the passwords of the user default, who is everybody that gives no name, one on a line; each of them is
+	// right, so that one can be replaced while clients still use it: read at the start of the node. The same on every
+	// node. Empty: the user default needs no password until ACL SETUSER gives it one.
+	PasswordFile string `key:"password_file"`
 }
 
 // Limits protect the node from its clients.

@@ -156,6 +156,38 @@ func (c Cluster) Secret() ([]byte, error) {
 	return data, nil
 }
 
+const (
+	maxPasswords   = 32
+	minPassword    = 8
+	maxPasswordLen = 4096
+)
+
+// Passwords reads auth.password_file: one password on each line, without white space around it; nil when no file is set.
+// A file without any is refused, and so are passwords shorter than 8 bytes, which can be guessed, and longer than 4,096.
+func (a Auth) Passwords() ([]string, error) {
+	if a.PasswordFile == "" {
+		return nil, nil
+	}
+	data, err := readBounded(a.PasswordFile)
+	if err != nil {
+		return nil, fmt.Errorf("read passwords: %w", err)
+	}
+	var out []string
+	for line := range strings.Lines(string(data)) {
+		switch password := strings.TrimSpace(line); {
+		case password == "":
+		case len(password) < minPassword || len(password) > maxPasswordLen:
+			return nil, fmt.Errorf("read passwords: %s has one of %d bytes; want %d to %d", a.PasswordFile, len(password), minPassword, maxPasswordLen)
+		default:
+			out = append(out, password)
+		}
+	}
+	if len(out) == 0 || len(out) > maxPasswords {
+		return nil, fmt.Errorf("read passwords: %s holds %d; want 1 to %d, each on a line of its own", a.PasswordFile, len(out), maxPasswords)
+	}
+	return out, nil
+}
+
 // SlogLevel is logging.level for slog.
 func (l Logging) SlogLevel() slog.Level {
 	switch strings.ToLower(l.Level) {
@@ -180,6 +212,10 @@ func (c Config) Warnings() []string {
 	}
 	if reachable && c.Cluster.SecretFile == "" && !c.Cluster.InterNodeTLS {
 		warn("nodes do not authenticate each other on %s; set cluster.secret_file or cluster.inter_node_tls", c.Network.RPCAddr())
+	}
+	resp, err := netip.ParseAddr(c.Network.RESPBindAddr)
+	if err == nil && !resp.IsLoopback() && c.Auth.PasswordFile == "" {
+		warn("clients on %s need no password unless ACL SETUSER default gave it one; set auth.password_file", c.Network.RESPAddr())
 	}
 	if e := c.Cluster.Expect(); e == 2 {
 		warn("a cluster of 2 stops accepting writes when either node is away; 3 is the smallest that survives a failure")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -372,4 +373,29 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("wrote\n%s\nread\n%s", c, back)
 		}
 	})
+}
+
+func TestPasswordsAreReadFromLinesOfTheirOwn(t *testing.T) {
+	write := func(text string) Auth {
+		file := filepath.Join(t.TempDir(), "passwords")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Auth{PasswordFile: file}
+	}
+	if got, err := write("\nfirst-password\r\n  second password \n").Passwords(); err != nil ||
+		!slices.Equal(got, []string{"first-password", "second password"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := (Auth{}).Passwords(); got != nil || err != nil {
+		t.Errorf("without a file: %q, %v", got, err)
+	}
+	for _, bad := range []string{"", "\n \n", "short", "long enough\nshort\n", strings.Repeat("password\n", 33), strings.Repeat("x", 4097)} {
+		if got, err := write(bad).Passwords(); err == nil {
+			t.Errorf("%.40q is accepted as %d passwords", bad, len(got))
+		}
+	}
+	if _, err := (Auth{PasswordFile: filepath.Join(t.TempDir(), "absent")}).Passwords(); err == nil {
+		t.Error("a file that is missing is accepted")
+	}
 }
