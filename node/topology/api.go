@@ -95,6 +95,9 @@ type State struct {
 	// Libraries of functions, in order of name, and the IDs of the newest changes of them.
 	Libraries      []Library `json:"libraries,omitempty"`
 	LibraryChanges []string  `json:"library_changes,omitempty"`
+	// Users, in order of name, and the newest changes of them. Without a change of users it is the same slice, not only an equal one.
+	Users       []User      `json:"users,omitempty"`
+	UserChanges []doneUsers `json:"user_changes,omitempty"`
 }
 
 // Timing are the controller's and Raft's clocks. Zero fields take the default.

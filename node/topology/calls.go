@@ -23,6 +23,7 @@ const (
 	methodRemove   = Prefix + "remove"
 
 	methodLibraries = Prefix + "libraries" // LibraryChange -> nodeAnswer, of the leader
+	methodUsers     = Prefix + "users"     // UserChange -> nodeAnswer, of the leader
 	methodReached   = Prefix + "reached"   // reachedCall -> nothing, once the node acts on that epoch
 )
 

@@ -2,8 +2,8 @@
 // agree on it.
 //
 // It owns one Raft group, the state machine that Raft feeds, and the controller that runs on the Raft leader. The
-// state is small (members; per group a term, a primary and the replicas; the libraries of functions, of which it knows names and
-// sizes only) and is written only when it changes. Reading
+// state is small (members; per group a term, a primary and the replicas; the libraries of functions and the users, of which it
+// knows names and sizes only) and is written only when it changes. Reading
 // it is a pointer load; a node without a Raft majority keeps the last state it saw and can change nothing.
 //
 // It refuses to own data: positions, promises and leases belong to the replicas, and the controller asks for them over

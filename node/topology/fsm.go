@@ -15,21 +15,25 @@ import (
 	"hypercache/node/ring"
 )
 
-// The versions of command and of snapshots: the second has libraries of functions. What has none is written as the first, so
-// that builds without them refuse only what they would lose.
+// The versions of command and of snapshots: the second has libraries of functions, the third users. What has none is written as an
+// older one, so that builds without them refuse only what they would lose.
 const (
 	commandVersion = 1
 	libraryVersion = 2
+	userVersion    = 3
 )
 
-func version(libraries bool) int {
-	if libraries {
+func version(libraries, users bool) int {
+	switch {
+	case users:
+		return userVersion
+	case libraries:
 		return libraryVersion
 	}
 	return commandVersion
 }
 
-func readable(version int) bool { return version == commandVersion || version == libraryVersion }
+func readable(version int) bool { return commandVersion <= version && version <= userVersion }
 
 // command is one entry of the Raft log. Its parts are applied in the order of the fields.
 type command struct {
@@ -37,9 +41,12 @@ type command struct {
 	Found   *founding     `json:"found,omitempty"`
 	Members []Member      `json:"members,omitempty"` // added or replaced
 	Groups  []groupChange `json:"groups,omitempty"`
-	// Libraries come last and are refused by themselves.
+	// Libraries and Users come last and are refused by themselves.
 	Libraries *LibraryChange `json:"libraries,omitempty"`
+	Users     *UserChange    `json:"users,omitempty"`
 }
+
+func (c *command) version() int { return version(c.Libraries != nil, c.Users != nil) }
 
 // founding gives a new cluster its identity; a second one changes nothing.
 type founding struct {
@@ -60,7 +67,10 @@ type applied struct {
 	err      error    // the command as a whole was not understood
 	rejected []uint16 // groups whose change was refused
 	refused  *LibraryError
-	state    *State
+	// refusedUsers and deleted are what came of a change of users.
+	refusedUsers *UserError
+	deleted      int
+	state        *State
 }
 
 func emptyState() *State { return &State{Members: map[string]Member{}} }
@@ -68,7 +78,7 @@ func emptyState() *State { return &State{Members: map[string]Member{}} }
 // apply returns the state after c, a new one unless nothing changed. It is deterministic.
 func (s *State) apply(c *command) applied {
 	if !readable(c.Version) {
-		return applied{err: fmt.Errorf("command version %d is newer than this build's %d", c.Version, libraryVersion), state: s}
+		return applied{err: fmt.Errorf("command version %d is newer than this build's %d", c.Version, userVersion), state: s}
 	}
 	next := *s
 	next.Epoch++
@@ -95,6 +105,10 @@ func (s *State) apply(c *command) applied {
 	if c.Libraries != nil {
 		next.Libraries, next.LibraryChanges, out.refused = s.changeLibraries(c.Libraries)
 		changed = changed || !slices.Equal(next.LibraryChanges, s.LibraryChanges)
+	}
+	if c.Users != nil {
+		next.Users, next.UserChanges, out.deleted, out.refusedUsers = s.changeUsers(c.Users)
+		changed = changed || !slices.Equal(next.UserChanges, s.UserChanges)
 	}
 	out.state = s
 	if changed {
@@ -213,7 +227,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot{f.state.
 type fsmSnapshot struct{ state *State }
 
 func (s fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	if err := json.NewEncoder(sink).Encode(snapshotFile{version(len(s.state.Libraries) > 0), s.state}); err != nil {
+	if err := json.NewEncoder(sink).Encode(snapshotFile{version(len(s.state.Libraries) > 0, len(s.state.Users) > 0), s.state}); err != nil {
 		_ = sink.Cancel()
 		return fmt.Errorf("write snapshot: %w", err)
 	}
@@ -230,7 +244,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
 	if !readable(file.Version) || file.State == nil {
-		return fmt.Errorf("read snapshot: version %d is newer than this build's %d", file.Version, libraryVersion)
+		return fmt.Errorf("read snapshot: version %d is newer than this build's %d", file.Version, userVersion)
 	}
 	if file.State.Members == nil {
 		file.State.Members = map[string]Member{}

@@ -2,10 +2,11 @@ package topology
 
 import (
 	"bytes"
-	"encoding/json"
+	"cmp"
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -48,6 +49,19 @@ func drawChange(t *rapid.T, st *State) groupChange {
 	return ch
 }
 
+// drawUsers draws a change of few users, often one that was asked for before.
+func drawUsers(t *rapid.T) *UserChange {
+	name := rapid.SampledFrom([]string{"a", "b", "c", "\xff"})
+	user := rapid.Custom(func(t *rapid.T) User {
+		return User{name.Draw(t, "name"), rapid.SampledFrom([]string{"on", "off", "~\xfe"}).Draw(t, "rules")}
+	})
+	return &UserChange{
+		ID:     rapid.StringMatching("[0-9]").Draw(t, "id"),
+		Expect: rapid.SliceOfN(user, 0, 1).Draw(t, "expect"), Set: rapid.SliceOfN(user, 0, 3).Draw(t, "set"),
+		Delete: rapid.SliceOfN(name, 0, 3).Draw(t, "delete"),
+	}
+}
+
 func TestTheStateKeepsItsRulesWhateverIsCommitted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		one, two := newFSM(func() {}), newFSM(func() {})
@@ -58,8 +72,9 @@ func TestTheStateKeepsItsRulesWhateverIsCommitted(t *testing.T) {
 		primaries := map[termOf]string{}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			before := one.state.Load()
-			was, _ := json.Marshal(before)
-			c := &command{Version: commandVersion}
+			was, users := Encode(before), slices.Clone(before.Users)
+			c := &command{Users: drawUsers(t)}
+			c.Version = c.version()
 			for range rapid.IntRange(1, 3).Draw(t, "changes") {
 				c.Groups = append(c.Groups, drawChange(t, before))
 			}
@@ -67,11 +82,14 @@ func TestTheStateKeepsItsRulesWhateverIsCommitted(t *testing.T) {
 			one.Apply(&raft.Log{Data: data})
 			two.Apply(&raft.Log{Data: data})
 			after := one.state.Load()
-			if now, _ := json.Marshal(before); !bytes.Equal(was, now) {
+			if !bytes.Equal(was, Encode(before)) || !slices.Equal(users, before.Users) {
 				t.Fatal("a snapshot was changed")
 			}
 			if !reflect.DeepEqual(after, two.state.Load()) {
 				t.Fatal("not deterministic")
+			}
+			if !slices.IsSortedFunc(after.Users, func(a, b User) int { return cmp.Or(strings.Compare(a.Name, b.Name), 1) }) {
+				t.Fatalf("users out of order, or twice: %q", after.Users)
 			}
 			for i := range after.Groups {
 				o, n := &before.Groups[i], &after.Groups[i]
@@ -113,7 +131,7 @@ func TestAStaleChangeIsRejectedAndTheRestApplied(t *testing.T) {
 
 func TestACommandOfANewerVersionChangesNothing(t *testing.T) {
 	f := newFSM(func() { t.Error("changed") })
-	for _, data := range []string{`{"v":3,"found":{"cluster_id":"x","rf":3}}`, `nonsense`} {
+	for _, data := range []string{`{"v":4,"found":{"cluster_id":"x","rf":3}}`, `nonsense`} {
 		if res := f.Apply(&raft.Log{Data: []byte(data)}).(applied); res.err == nil {
 			t.Errorf("%s was accepted", data)
 		}
@@ -132,6 +150,8 @@ func TestASnapshotRestoresTheState(t *testing.T) {
 		Version: 1, Found: &founding{"c", 3}, Members: []Member{{ID: "a", Zone: "z", Status: Up, Run: "r"}},
 		Groups: []groupChange{{Group: 7, Set: Group{Term: 1, Replicas: []string{"a"}}}},
 	})})
+	f.Apply(&raft.Log{Data: Encode(&command{Version: 2, Libraries: &LibraryChange{ID: "1", Load: []Library{library("a", "f")}}})})
+	f.Apply(&raft.Log{Data: Encode(&command{Version: 3, Users: &UserChange{ID: "2", Set: []User{{"a", "on ~\xff*"}, {"\xfe", "off"}}}})})
 	s, err := f.Snapshot()
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +171,7 @@ func TestASnapshotRestoresTheState(t *testing.T) {
 
 func FuzzApply(f *testing.F) {
 	f.Add([]byte(`{"v":1,"groups":[{"group":65535,"set":{"term":1}}]}`))
+	f.Add([]byte(`{"v":3,"users":{"id":"1","set":[{"name":"a","rules":{"bytes":"/w=="}}],"delete":[{"bytes":"/w=="},null]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := newFSM(func() {})
 		m.Apply(&raft.Log{Data: data})

@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 )
 
 const (
@@ -20,10 +17,6 @@ const (
 
 	// functionBytes is what a function counts for besides its names.
 	functionBytes = 64
-	// maxDone is how many changes are known again when they are asked for again.
-	maxDone = 64
-	// spreadTimeout bounds how long a change waits for nodes that do not have it yet.
-	spreadTimeout = 2 * time.Second
 )
 
 // Library is a library of functions: its text, and what it registers. It is immutable.
@@ -91,9 +84,6 @@ func (e *LibraryError) Error() string {
 	return fmt.Sprintf("libraries not changed: %s: %s", e.Name, e.Problem)
 }
 
-// ErrUnknownOutcome says that a change was asked for and no answer came: it may be done, or may yet be.
-var ErrUnknownOutcome = errors.New("topology: the outcome of the change is not known")
-
 // changeLibraries returns the libraries and the list of changes as c leaves them; the lists of s if it changes nothing.
 func (s *State) changeLibraries(c *LibraryChange) (list []Library, done []string, refused *LibraryError) {
 	if c.ID != "" && slices.Contains(s.LibraryChanges, c.ID) {
@@ -116,8 +106,7 @@ func (s *State) changeLibraries(c *LibraryChange) (list []Library, done []string
 	if slices.EqualFunc(list, s.Libraries, func(a, b Library) bool { return a.equal(&b) }) {
 		return s.Libraries, s.LibraryChanges, nil
 	}
-	done = slices.Clone(s.LibraryChanges[max(0, len(s.LibraryChanges)-maxDone+1):])
-	return list, append(done, c.ID), nil
+	return list, remember(s.LibraryChanges, c.ID), nil
 }
 
 // addLibraries takes out what is replaced before it looks for functions of the same name: these may move between libraries
@@ -165,134 +154,13 @@ func addLibraries(list []Library, c *LibraryChange) ([]Library, *LibraryError) {
 // nobody who could; ErrUnknownOutcome; ErrClosed. ctx bounds the whole.
 func (t *Topology) ChangeLibraries(ctx context.Context, c LibraryChange) error {
 	c.ID = randomID()
-	tick := time.NewTicker(t.o.Timing.Tick)
-	defer tick.Stop()
-	unknown := false
-	for {
-		ans, err := t.askLeader(ctx, methodLibraries, c)
-		switch {
-		case err == nil && ans.Problem != "":
-			return &LibraryError{ans.Problem, ans.Name}
-		case err == nil:
-			t.awaitEverywhere(ctx, ans.Epoch)
-			return nil
-		}
-		unknown = unknown || errors.Is(err, ErrUnknownOutcome)
-		if !unknown && t.outvoted() {
-			return ErrNoLeader
-		}
-		select {
-		case <-ctx.Done():
-			if unknown {
-				return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
-			}
-			return fmt.Errorf("%w: %w", ErrNoLeader, ctx.Err())
-		case <-t.ctx.Done():
-			return ErrClosed
-		case <-tick.C:
-		}
+	ans, err := t.askForChange(ctx, methodLibraries, c)
+	if err == nil && ans.Problem != "" {
+		err = &LibraryError{LibraryProblem(ans.Problem), string(ans.Name)}
 	}
-}
-
-// lead answers a call for a change, as the leader. A refusal rests on the newest state, since a leader that was deposed
-// without noticing asks the others first.
-func (t *Topology) leadLibraries(c *LibraryChange) (nodeAnswer, error) {
-	if !t.leads() {
-		return nodeAnswer{Code: codeNotLeader, Leader: t.Leader()}, nil
-	}
-	st := t.State()
-	if _, done, refused := st.changeLibraries(c); refused != nil || len(done) == len(st.LibraryChanges) && slices.Equal(done, st.LibraryChanges) {
-		if err := t.await(t.raft.raft.VerifyLeader()); err != nil {
-			return nodeAnswer{Code: codeNotLeader}, nil
-		}
-		return libraryAnswer(st, refused), nil
-	}
-	res, err := t.commit(&command{Libraries: c})
 	if err != nil {
-		return nodeAnswer{}, err
+		return err
 	}
-	return libraryAnswer(res.state, res.refused), nil
-}
-
-func libraryAnswer(st *State, refused *LibraryError) nodeAnswer {
-	a := nodeAnswer{Done: true, Epoch: st.Epoch}
-	if refused != nil {
-		a.Problem, a.Name = refused.Problem, refused.Name
-	}
-	return a
-}
-
-// leads reports whether this node leads and has applied everything that was committed before.
-func (t *Topology) leads() bool {
-	r := t.reign.Load()
-	if r == nil || !t.IsLeader() {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ready
-}
-
-type reachedCall struct {
-	Epoch uint64 `json:"epoch"`
-}
-
-// awaitEverywhere returns when every member that is up acts on the state of epoch or a later one, at the latest after
-// spreadTimeout.
-func (t *Topology) awaitEverywhere(ctx context.Context, epoch uint64) {
-	ctx, cancel := context.WithTimeout(ctx, spreadTimeout)
-	defer cancel()
-	var wg sync.WaitGroup
-	for id, m := range t.State().Members {
-		if m.Status == Removed || t.down(id) {
-			continue
-		}
-		wg.Go(func() {
-			if err := t.call(ctx, id, methodReached, reachedCall{epoch}, &struct{}{}); err != nil {
-				t.log.Warn("a node does not have the newest libraries of functions yet", "peer", id, "error", err)
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// told is the newest epoch that the subscribers know.
-type told struct {
-	mu    sync.Mutex
-	epoch uint64
-	next  chan struct{} // closed when epoch grows
-}
-
-func (d *told) note(epoch uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if epoch <= d.epoch {
-		return
-	}
-	d.epoch = epoch
-	if d.next != nil {
-		close(d.next)
-		d.next = nil
-	}
-}
-
-// await returns when the subscribers know epoch, or ctx ends.
-func (d *told) await(ctx context.Context, epoch uint64) error {
-	for {
-		d.mu.Lock()
-		if d.epoch >= epoch {
-			d.mu.Unlock()
-			return nil
-		}
-		if d.next == nil {
-			d.next = make(chan struct{})
-		}
-		next := d.next
-		d.mu.Unlock()
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	t.awaitEverywhere(ctx, ans.Epoch, "libraries of functions")
+	return nil
 }

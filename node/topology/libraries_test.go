@@ -109,7 +109,7 @@ func TestSnapshotsWithoutLibrariesAreThoseOfOlderBuilds(t *testing.T) {
 	if !strings.HasPrefix(old, `{"v":1,`) || strings.Contains(old, "librar") {
 		t.Errorf("without libraries: %.100s", old)
 	}
-	f.Apply(&raft.Log{Data: Encode(&command{Version: version(true), Libraries: &LibraryChange{ID: "1", Load: []Library{library("a", "f")}}})})
+	f.Apply(&raft.Log{Data: Encode(&command{Version: libraryVersion, Libraries: &LibraryChange{ID: "1", Load: []Library{library("a", "f")}}})})
 	with := persist()
 	if !strings.HasPrefix(with, `{"v":2,`) {
 		t.Errorf("with libraries: %.100s", with)

@@ -21,16 +21,17 @@ type nodeCall struct {
 	Node string `json:"node"`
 }
 
-// nodeAnswer answers drain, handover and remove: how far the leader is.
+// nodeAnswer answers drain, handover and remove, how far the leader is, and changes of libraries and users.
 type nodeAnswer struct {
 	Done   bool   `json:"done"`
 	Left   int    `json:"left"`             // groups
 	Code   string `json:"code,omitempty"`   // why not
 	Leader string `json:"leader,omitempty"` // with codeNotLeader: who is, as far as known
-	// Of a change of libraries: the epoch that has it, or why it was refused.
-	Epoch   uint64         `json:"epoch,omitempty"`
-	Problem LibraryProblem `json:"problem,omitempty"`
-	Name    string         `json:"name,omitempty"`
+	// Of a change of libraries or users: the epoch that has it and how many users it deleted, or why it was refused.
+	Epoch   uint64 `json:"epoch,omitempty"`
+	Deleted int    `json:"deleted,omitempty"`
+	Problem string `json:"problem,omitempty"`
+	Name    octets `json:"name,omitempty"`
 }
 
 const (
@@ -74,14 +75,10 @@ func (t *Topology) Handle(ctx context.Context, from, method string, payload []by
 		return Encode(ans), nil
 	case methodLibraries:
 		var c LibraryChange
-		if err := Decode(payload, &c); err != nil {
-			return nil, err
-		}
-		ans, err := t.leadLibraries(&c)
-		if err != nil {
-			return nil, err
-		}
-		return Encode(ans), nil
+		return t.handleChange(payload, &command{Libraries: &c}, &c)
+	case methodUsers:
+		var c UserChange
+		return t.handleChange(payload, &command{Users: &c}, &c)
 	case methodReached:
 		var c reachedCall
 		if err := Decode(payload, &c); err != nil {

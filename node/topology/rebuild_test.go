@@ -1,11 +1,13 @@
 package topology
 
 import (
+	"context"
 	"io/fs"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,6 +22,16 @@ func rebuiltFrom(r *Remains, voters ...string) *Rebuilt {
 		g.Term, g.Primary, g.LeaseMillis, g.Epoch = g.Term+2, "", 0, st.Epoch
 	}
 	return &Rebuilt{Recovery: "recovery-1", State: &st, Voters: voters, Index: r.Index + 1, Term: r.CurrentTerm + 1}
+}
+
+// throughJSON is what Replace gets: a plan is a file.
+func throughJSON(t *testing.T, b *Rebuilt) *Rebuilt {
+	t.Helper()
+	var out Rebuilt
+	if err := Decode(Encode(b), &out); err != nil {
+		t.Fatal(err)
+	}
+	return &out
 }
 
 // tree is every file below dir with its content.
@@ -97,6 +109,15 @@ func TestARebuiltTopologyServes(t *testing.T) {
 	f := newFabric(t)
 	ids := f.three()
 	f.writeAll("n1")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	users := []User{{"default", "off"}, {"worker", "on ~\xff* +@all"}} // without them the recovered cluster is open to everybody
+	if _, err := f.node("n1").top.ChangeUsers(ctx, UserChange{Set: users}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.node("n1").top.ChangeLibraries(ctx, LibraryChange{Load: []Library{library("a", "f")}}); err != nil {
+		t.Fatal(err)
+	}
 	old := f.node("n3").top.State().ClusterID
 	for _, id := range ids {
 		f.kill(id)
@@ -110,7 +131,7 @@ func TestARebuiltTopologyServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := rebuiltFrom(&r, ids...)
+	b := throughJSON(t, rebuiltFrom(&r, ids...))
 	for _, id := range ids {
 		aside, err := Replace(f.disks[id].dir, id, b)
 		if err != nil || aside == "" {
@@ -141,6 +162,12 @@ func TestARebuiltTopologyServes(t *testing.T) {
 		f.start(id, 3)
 		f.meet(ids...)
 		f.eventually("all serve again", func() bool { return f.settled(id, 3, ids...) })
+	}
+	for _, id := range ids {
+		st := f.node(id).top.State()
+		if !slices.Equal(st.Users, users) || !slices.Equal(names(st), []string{"a.f"}) {
+			t.Errorf("%s has the users %q and the functions %q", id, st.Users, names(st))
+		}
 	}
 }
 

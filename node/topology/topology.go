@@ -388,7 +388,7 @@ func (t *Topology) Ready(node string) Progress {
 
 // commit brings a command through Raft. When it returns, the command is applied here.
 func (t *Topology) commit(c *command) (applied, error) {
-	c.Version = version(c.Libraries != nil)
+	c.Version = c.version()
 	b, err := json.Marshal(c)
 	if err != nil {
 		return applied{}, fmt.Errorf("encode command: %w", err)
