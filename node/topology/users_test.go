@@ -151,17 +151,19 @@ func TestSnapshotsAndCommandsWithUsersAreNotForOlderBuilds(t *testing.T) {
 		return sink.String()
 	}
 	for _, step := range []struct {
-		c       command
-		version int
+		c              command
+		version, state int
 	}{
-		{command{Found: &founding{"c", 3}}, 1},
-		{command{Libraries: &LibraryChange{ID: "1", Load: []Library{library("a", "f")}}}, 2},
-		{command{Users: &UserChange{ID: "2", Set: []User{{"a", "on"}}}}, 3},
-		{command{Libraries: &LibraryChange{ID: "3", Flush: true}}, 3},
+		{command{Found: &founding{"c", 3}}, 1, 1},
+		{command{Libraries: &LibraryChange{ID: "1", Load: []Library{library("a", "f")}}}, 2, 2},
+		{command{Users: &UserChange{ID: "2", Set: []User{{"a", "on"}}}}, 3, 3},
+		{command{Libraries: &LibraryChange{ID: "3", Flush: true}}, 2, 3},
 	} {
-		step.c.Version = step.c.version()
+		if step.c.Version = step.c.version(); step.c.Version != step.version {
+			t.Errorf("a command has version %d, want %d: %s", step.c.Version, step.version, Encode(&step.c))
+		}
 		f.Apply(&raft.Log{Data: Encode(&step.c)})
-		file := persist(fmt.Sprintf(`{"v":%d,`, step.version), step.version == 3)
+		file := persist(fmt.Sprintf(`{"v":%d,`, step.state), step.state == userVersion)
 		g := newFSM(func() {})
 		if err := g.Restore(io.NopCloser(strings.NewReader(file))); err != nil || !bytes.Equal(Encode(f.state.Load()), Encode(g.state.Load())) {
 			t.Errorf("%s: restored %+v, %v", file[:7], g.state.Load().Users, err)
@@ -236,9 +238,27 @@ func TestALostAnswerIsGivenAgain(t *testing.T) {
 	if got := userList(n.top.State()); got != "a=4 c=3" {
 		t.Errorf("deleted once more: %s", got)
 	}
-	before := n.top.State()
-	if deleted, err := n.top.ChangeUsers(ctx, UserChange{Delete: []string{"b"}, Set: []User{{"c", "3"}}}); err != nil || deleted != 0 || n.top.State() != before {
-		t.Errorf("what changes nothing: deleted %d, %v, committed %t", deleted, err, n.top.State() != before)
+}
+
+func TestAChangeOfUsersThatChangesNothingIsNotInTheLog(t *testing.T) {
+	f := newFabric(t)
+	n := f.start("n1", 1)
+	f.eventually("it serves", func() bool { return f.settled("n1", 1, "n1") }) // nobody else writes into the log
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := n.top.ChangeUsers(ctx, UserChange{Set: []User{{"c", "3"}}}); err != nil {
+		t.Fatal(err)
+	}
+	newest := n.top.fsm.index.Load()
+	if deleted, err := n.top.ChangeUsers(ctx, UserChange{Delete: []string{"b"}, Set: []User{{"c", "3"}}}); err != nil || deleted != 0 {
+		t.Errorf("the same again: deleted %d, %v", deleted, err)
+	}
+	var refused *UserError
+	if _, err := n.top.ChangeUsers(ctx, UserChange{Expect: []User{{"c", ""}}, Set: []User{{"c", "4"}}}); !errors.As(err, &refused) {
+		t.Errorf("not as expected: %v", err)
+	}
+	if got := n.top.fsm.index.Load(); got != newest {
+		t.Errorf("the newest command is %d, was %d", got, newest)
 	}
 }
 
