@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypercache/node/acl"
 	"hypercache/node/clock"
 	"hypercache/node/command"
 	"hypercache/node/peer"
@@ -17,6 +18,7 @@ import (
 	"hypercache/node/ring"
 	"hypercache/node/spare"
 	"hypercache/node/store"
+	"hypercache/node/topology"
 )
 
 type (
@@ -47,10 +49,21 @@ type Options struct {
 	Clock *clock.Clock
 	// Libraries keeps the cluster's libraries of functions. nil: there are none, and never will be.
 	Libraries LibraryKeeper
+	// Users keep the cluster's users.
+	Users UserOptions
 	// Promised is how many replicas have a write when its reply is sent, for WAIT.
 	Promised int
 	// Quorum has a majority confirm each read, after its value was captured, in place of a lease.
 	Quorum bool
+}
+
+// UserOptions are those about users.
+type UserOptions struct {
+	// Passwords are those of the user default, from the node's configuration. Without any it needs none until the cluster says
+	// otherwise.
+	Passwords []string
+	// Keeper changes the cluster's users. nil: there is nobody but the user default.
+	Keeper UserKeeper
 }
 
 // Cache routes commands. Its methods are safe for concurrent use, but for those of resp.Handler, which follow that
@@ -80,9 +93,14 @@ type Cache struct {
 
 	scripts   scripts
 	functions functions
-	batches   sync.Pool
-	work      steps
-	errands   chan struct{}
+	users     *acl.Users
+	refusals  acl.Log
+	// knownUsers are the last that SetUsers was told, which alone uses both.
+	knownUsers []topology.User
+	usersKnown bool
+	batches    sync.Pool
+	work       steps
+	errands    chan struct{}
 	// readsApart holds one for each read that runs apart.
 	readsApart chan struct{}
 	isolated   atomic.Bool // Options.Isolated, as of the last tick
@@ -186,6 +204,7 @@ func New(opt Options) *Cache {
 	c.errands = make(chan struct{}, maxErrands)
 	c.readsApart = make(chan struct{}, maxReadsApart)
 	c.functions.init(opt.Libraries)
+	c.users = acl.NewUsers(opt.Users.Passwords)
 	c.remotes.Store(&map[string]*remote{})
 	c.view.Store(&view{})
 	c.batches.New = func() any { return earlyRound() }
@@ -282,9 +301,10 @@ type conn struct {
 	cache  *Cache
 	s      *resp.Session
 	client *command.Client
-	home   *round // where its goroutine batches
-	own    *round // its own, if no event loop feeds it
-	now    int64  // a tick, of the present batch, 0 between batches
+	user   *acl.User // nil until it has said who it is
+	home   *round    // where its goroutine batches
+	own    *round    // its own, if no event loop feeds it
+	now    int64     // a tick, of the present batch, 0 between batches
 	keys   []int
 
 	// A command must not overtake an earlier one of its connection to the same group when routes change. parked
@@ -326,6 +346,7 @@ func (c *Cache) Open(s *resp.Session) {
 		k.home = k.own
 	}
 	s.User = k
+	k.anew()
 }
 
 // ClientOf returns the connection's state as CLIENT commands see it.
@@ -343,6 +364,11 @@ func (c *Cache) Closed(s *resp.Session) { c.unwatch(s.User.(*conn)) }
 func (c *Cache) Command(s *resp.Session, w *resp.Writer, args [][]byte) {
 	k := s.User.(*conn)
 	spec, problem := command.Resolve(args)
+	if !k.free() && spec != nil {
+		if refusal := c.refusedTo(k, spec, args); refusal != "" {
+			spec, problem = nil, refusal
+		}
+	}
 	if problem != "" {
 		problem = k.refusedExec(args, problem)
 	}
@@ -456,6 +482,7 @@ func (c *Cache) run(k *conn, w *resp.Writer, o *op) {
 		b = &blocking{c: c, conn: k}
 	}
 	o.observedBy(k)
+	o.user = k.userOfScripts(o)
 	if o.writes() {
 		k.last = lastWrite{o.slot, true}
 	}

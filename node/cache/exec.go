@@ -30,6 +30,7 @@ type op struct {
 	waited, noBlock bool
 	until           int64
 	quorum          bool   // a majority must confirm the reply
+	user            string // whose rights a script has; "" for all
 	stale           bool   // this node's copy may answer
 	round           uint64 // the round that its reply must wait for, 0 for none
 	origins

@@ -202,13 +202,21 @@ func appendRequest(b []byte, o *op, id uint64, gen uint32, now int64) []byte {
 	b = append(b, flags)
 	b = binary.LittleEndian.AppendUint16(b, o.group)
 	b = binary.LittleEndian.AppendUint16(b, o.slot)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.args)))
+	count := uint32(len(o.args))
+	if o.user != "" {
+		count |= countUser
+	}
+	b = binary.LittleEndian.AppendUint32(b, count)
 	if o.waited {
 		b = binary.LittleEndian.AppendUint64(b, uint64(remaining(o.until, now)))
 	}
 	for _, a := range o.args {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(a)))
 		b = append(b, a...)
+	}
+	if o.user != "" {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(o.user)))
+		b = append(b, o.user...)
 	}
 	if o.by != 0 {
 		b = binary.LittleEndian.AppendUint64(b, o.by)
@@ -232,7 +240,8 @@ func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) 
 	o.origins = origins{reads: flags&flagReads != 0}
 	by := flags&flagBy != 0
 	o.group, o.slot = binary.LittleEndian.Uint16(b[13:]), binary.LittleEndian.Uint16(b[15:])
-	n := int(binary.LittleEndian.Uint32(b[17:]))
+	count := binary.LittleEndian.Uint32(b[17:])
+	o.user = ""
 	b = b[requestHeader:]
 	if o.waited {
 		if len(b) < 8 {
@@ -242,13 +251,27 @@ func readRequest(b []byte, o *op, now int64) (id uint64, gen uint32, err error) 
 		b = b[8:]
 	}
 	o.args = o.args[:0]
-	for range n {
+	word := func() (word []byte, ok bool) {
 		if len(b) < 4 || len(b)-4 < int(binary.LittleEndian.Uint32(b)) {
-			return id, gen, errRequest
+			return nil, false
 		}
 		end := 4 + int(binary.LittleEndian.Uint32(b))
-		o.args = append(o.args, b[4:end])
-		b = b[end:]
+		word, b = b[4:end], b[end:]
+		return word, true
+	}
+	for range count &^ countUser {
+		arg, ok := word()
+		if !ok {
+			return id, gen, errRequest
+		}
+		o.args = append(o.args, arg)
+	}
+	if count&countUser != 0 {
+		name, ok := word()
+		if !ok || len(name) == 0 {
+			return id, gen, errRequest
+		}
+		o.user = string(name)
 	}
 	if by && len(b) == 8 {
 		o.by, b = binary.LittleEndian.Uint64(b), nil

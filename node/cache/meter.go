@@ -66,7 +66,7 @@ func (c *Cache) timed(d time.Duration, spec *command.Spec, args [][]byte, addr s
 		if client != nil {
 			name = client.Name()
 		}
-		r.Slow.Add(d, args, addr, name)
+		r.Slow.Add(d, command.Redacted(spec, args), addr, name)
 	}
 	event := "command"
 	if spec.Flags&command.FlagFast != 0 {

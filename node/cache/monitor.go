@@ -59,7 +59,7 @@ func (c *Cache) show(k *conn, spec *command.Spec, args [][]byte) {
 	}
 	now := time.Now().UnixMicro()
 	line := fmt.Appendf(nil, "+%d.%06d [0 %s]", now/1e6, now%1e6, k.s.RemoteAddr())
-	for _, a := range args {
+	for _, a := range command.Redacted(spec, args) {
 		line = appendQuoted(append(line, ' '), a)
 	}
 	line = append(line, '\r', '\n')

@@ -72,7 +72,10 @@ func (k *conn) TakePushes() { k.s.TakePushes() }
 func (k *conn) Announce() { k.cache.obs.bus.Changed(k.s.Hold().Release) }
 
 // Reset implements command.Conn.
-func (k *conn) Reset() { k.cache.unwatch(k) }
+func (k *conn) Reset() {
+	k.cache.unwatch(k)
+	k.anew()
+}
 
 // unwatch ends whatever the connection observes.
 func (c *Cache) unwatch(k *conn) {

@@ -462,6 +462,11 @@ func (x *scriptRun) check(args [][]byte) (spec *command.Spec, problem string) {
 		return nil, "ERR This Redis command is not allowed from script"
 	case spec.Scope == command.ScopeCluster:
 		return nil, "ERR This command speaks of the keys of all slots and is not possible in a script"
+	}
+	if problem := x.denied(spec, args); problem != "" {
+		return nil, problem
+	}
+	switch {
 	case x.readonly && mayReplicate(spec):
 		return nil, errReadOnly
 	case spec.Write && x.c.driver.DiskFull():
@@ -539,6 +544,10 @@ func (k *scriptConn) Monitor()                                    {}
 func (k *scriptConn) SetReply(command.ReplyMode)                  {}
 func (k *scriptConn) WaitReplicas(int, time.Duration) (int, bool) { return 0, true }
 func (k *scriptConn) Reset()                                      {}
+func (k *scriptConn) Login(_, _, _ []byte) bool                   { return false }
+func (k *scriptConn) LoggedIn() bool                              { return true }
+func (k *scriptConn) PasswordLess() bool                          { return false }
+func (k *scriptConn) UserExists([]byte) bool                      { return false }
 
 var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn}
 

@@ -102,6 +102,10 @@ func (c *Cache) transact(k *conn, w *resp.Writer, spec *command.Spec, args [][]b
 		c.script(k, w, spec, args)
 		return
 	}
+	if strings.HasPrefix(spec.Name, "acl") {
+		c.acl(k, w, spec, args)
+		return
+	}
 	if k.tx == nil {
 		k.tx = &transaction{}
 	}
@@ -183,6 +187,8 @@ func (t *transaction) add(c *Cache, k *conn, spec *command.Spec, args [][]byte) 
 		return errWholeInTx
 	case spec.Scope == command.ScopeNode && spec.Write:
 		return errLibraryInTx
+	case spec.Name == "acl|setuser", spec.Name == "acl|deluser":
+		return errUsersInTx
 	case !q.local:
 		k.keys = command.Keys(spec, args, k.keys[:0])
 		for _, at := range k.keys {
@@ -354,6 +360,7 @@ func (c *Cache) execTx(k *conn, w *resp.Writer) {
 		w.Error(errExecAbort)
 		return
 	}
+	c.recheck(k, t)
 	slot, remote, ok := t.place()
 	if !ok {
 		w.Error(crossSlot)
@@ -393,6 +400,7 @@ func (c *Cache) execTx(k *conn, w *resp.Writer) {
 		return
 	}
 	o := t.op(uint16(slot), proto)
+	o.user = k.userOfScripts(o)
 	if !local {
 		c.run(k, w, o)
 		return
@@ -414,10 +422,13 @@ func (c *Cache) afterWatches(k *conn, t *transaction, slot uint16, proto int, re
 	k.order++
 	n := k.order
 	k.detach(n)
+	user := k.userOfScripts(t.op(slot, proto))
 	run := func() {
 		g := &gather{left: 1, parts: make([][]byte, 1)}
 		g.then = func(parts [][]byte, to origin) { to.reply(replies.merge(parts[0])) }
-		c.inPlace(t.op(slot, proto), origin{sink: g, conn: k, n: n})
+		o := t.op(slot, proto)
+		o.user = user
+		c.inPlace(o, origin{sink: g, conn: k, n: n})
 		if g.complete(func() origin { return to }) {
 			to.reply(replies.merge(g.parts[0]))
 		}
@@ -519,6 +530,8 @@ func (c *Cache) runLocal(k *conn, t *transaction, proto int, remote bool) (repli
 			w.Error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
 		case q.spec.Name == "monitor":
 			w.Error("ERR MONITOR isn't allowed for DENY BLOCKING client")
+		case strings.HasPrefix(q.spec.Name, "acl"):
+			c.aclHere(&w, q.spec, q.args)
 		case q.spec.Scope == command.ScopeNode:
 			c.script(nil, &w, q.spec, q.args)
 		case remote && (q.spec.Name == "publish" || q.spec.Name == "spublish"):

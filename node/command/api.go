@@ -197,7 +197,16 @@ type Conn interface {
 	// WaitReplicas returns how many replicas have the connection's last write; or false, when the number is to be the
 	// command's reply later: when there are as many as wanted, or after the timeout (0 for none).
 	WaitReplicas(want int, timeout time.Duration) (have int, now bool)
-	// Reset ends subscriptions and whatever else the connection observes.
+	// Login makes the connection that user, if there is one that may come in with the password; asked is the command that
+	// wants it. It answers false, and changes nothing, if not.
+	Login(user, password, asked []byte) bool
+	// LoggedIn says that the connection is a user, not one that has yet to give a password.
+	LoggedIn() bool
+	// PasswordLess says that the user default needs no password.
+	PasswordLess() bool
+	// UserExists says whether there is a user of that name.
+	UserExists(name []byte) bool
+	// Reset ends subscriptions and whatever else the connection observes, and makes it what it was when it was opened.
 	Reset()
 	// CloseAfterReply closes the connection once its replies have left.
 	CloseAfterReply()

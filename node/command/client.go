@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -26,6 +27,7 @@ type Client struct {
 	mu              sync.Mutex
 	name            string
 	libName, libVer string
+	user            string
 }
 
 const (
@@ -44,7 +46,7 @@ const (
 // NewClient describes a new connection: its id, the addresses of both ends, its file descriptor (-1 if it has none),
 // and the time in unix milliseconds.
 func NewClient(id uint64, addr, laddr string, fd int, now int64) *Client {
-	c := &Client{id: id, addr: addr, laddr: laddr, fd: fd, created: now}
+	c := &Client{id: id, addr: addr, laddr: laddr, fd: fd, created: now, user: defaultUser}
 	c.last.Store(now)
 	c.proto.Store(2)
 	return c
@@ -98,6 +100,20 @@ func (c *Client) Name() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.name
+}
+
+// User is the name of the user that the connection is.
+func (c *Client) User() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user
+}
+
+// SetUser tells who the connection is.
+func (c *Client) SetUser(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.user = name
 }
 
 func (c *Client) setName(name string) {
@@ -156,11 +172,19 @@ func runClientSetName(c *ConnCtx) {
 }
 
 func (c *ConnCtx) setName(name []byte) bool {
+	if !c.nameable(name) {
+		return false
+	}
+	c.Conn.Client().setName(string(name))
+	return true
+}
+
+// nameable says whether a client may have that name; the error is written if not.
+func (c *ConnCtx) nameable(name []byte) bool {
 	if !printable(name) {
 		c.W.Error("ERR Client names cannot contain spaces, newlines or special characters.")
 		return false
 	}
-	c.Conn.Client().setName(string(name))
 	return true
 }
 
@@ -189,7 +213,7 @@ func runClientSetInfo(c *ConnCtx) {
 // otherwise, or not at all, is given as zero.
 func (c *Client) appendLine(b []byte, now int64) []byte {
 	c.mu.Lock()
-	name, libName, libVer := c.name, c.libName, c.libVer
+	name, libName, libVer, user := c.name, c.libName, c.libVer, c.user
 	c.mu.Unlock()
 	cmd := "NULL"
 	if s := c.cmd.Load(); s != nil {
@@ -216,10 +240,10 @@ func (c *Client) appendLine(b []byte, now int64) []byte {
 	}
 	seconds := func(since int64) int64 { return max(now-since, 0) / 1000 }
 	return fmt.Appendf(b, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=0 sub=%d psub=%d ssub=%d multi=-1 "+
-		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=default "+
+		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=%s "+
 		"redir=%d resp=%d lib-name=%s lib-ver=%s\n",
 		c.id, c.addr, c.laddr, c.fd, name, seconds(c.created), seconds(c.last.Load()), flags,
-		c.subs[0].Load(), c.subs[1].Load(), c.subs[2].Load(), cmd, redirect, c.proto.Load(),
+		c.subs[0].Load(), c.subs[1].Load(), c.subs[2].Load(), cmd, user, redirect, c.proto.Load(),
 		libName, libVer)
 }
 
@@ -324,17 +348,22 @@ func runClientUnblock(c *ConnCtx) {
 	}
 }
 
+// Line is the client's line of CLIENT LIST, at the time now in unix milliseconds.
+func (c *Client) Line(now int64) string {
+	return strings.TrimSuffix(string(c.appendLine(nil, now)), "\n")
+}
+
 // killFilter selects the clients of CLIENT KILL; empty fields match all.
 type killFilter struct {
 	id          int64
 	addr, laddr string
-	kind        string
+	kind, user  string
 	skipMe      bool
 }
 
 func (f *killFilter) matches(cl, self *Client) bool {
 	return !(f.kind != "" && f.kind != cl.kind() || f.id != 0 && uint64(f.id) != cl.id || f.addr != "" && f.addr != cl.addr ||
-		f.laddr != "" && f.laddr != cl.laddr || f.skipMe && cl == self)
+		f.laddr != "" && f.laddr != cl.laddr || f.user != "" && f.user != cl.User() || f.skipMe && cl == self)
 }
 
 func runClientKill(c *ConnCtx) {
@@ -397,7 +426,7 @@ func (c *ConnCtx) parseKillFilter(f *killFilter) bool {
 		case option(c.Args[i], "laddr"):
 			f.laddr = string(arg)
 		case option(c.Args[i], "user"):
-			if string(arg) != defaultUser {
+			if f.user = string(arg); !c.Conn.UserExists(arg) {
 				c.W.Error("ERR No such user '" + cstring(arg, len(arg)) + "'")
 				return false
 			}

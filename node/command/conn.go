@@ -58,21 +58,29 @@ func runPing(c *ConnCtx) {
 
 const errWrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 
-// defaultUser is the only user; it has no password, so any is right.
+// defaultUser is who a connection is that gives no name.
 const defaultUser = "default"
 
 func runAuth(c *ConnCtx) {
-	switch {
-	case len(c.Args) > 3:
-		c.W.Error(errSyntax)
-	case len(c.Args) == 2:
-		c.W.Error("ERR AUTH <password> called without any password configured for the default user. Are you sure your " +
-			"configuration is correct?")
-	case string(c.Args[1]) != defaultUser:
-		c.W.Error(errWrongPass)
+	user, password := []byte(defaultUser), c.Args[len(c.Args)-1]
+	switch len(c.Args) {
+	case 2:
+		if c.Conn.PasswordLess() {
+			c.W.Error("ERR AUTH <password> called without any password configured for the default user. Are you sure your " +
+				"configuration is correct?")
+			return
+		}
+	case 3:
+		user = c.Args[1]
 	default:
-		c.W.OK()
+		c.W.Error(errSyntax)
+		return
 	}
+	if !c.Conn.Login(user, password, c.Args[0]) {
+		c.W.Error(errWrongPass)
+		return
+	}
+	c.W.OK()
 }
 
 // ServerVersion is the version of Redis whose commands we speak; clients choose features by it.
@@ -96,6 +104,11 @@ func runHello(c *ConnCtx) {
 		proto = int(n)
 	}
 	if !c.helloOptions() {
+		return
+	}
+	if !c.Conn.LoggedIn() {
+		c.W.Error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> " +
+			"option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
 	}
 	c.Conn.Client().proto.Store(int32(proto))
@@ -125,19 +138,17 @@ func runHello(c *ConnCtx) {
 	c.W.Array(0)
 }
 
-// helloOptions carries out AUTH and SETNAME; false means that the error is written.
+// helloOptions carries out AUTH and then SETNAME, once all of them are understood; false means that the error is written.
 func (c *ConnCtx) helloOptions() bool {
+	var user, password, name []byte
 	for i := 2; i < len(c.Args); i++ {
 		more := len(c.Args) - 1 - i
 		switch {
 		case option(c.Args[i], "auth") && more >= 2:
-			if string(c.Args[i+1]) != defaultUser {
-				c.W.Error(errWrongPass)
-				return false
-			}
+			user, password = c.Args[i+1], c.Args[i+2]
 			i += 2
 		case option(c.Args[i], "setname") && more >= 1:
-			if !c.setName(c.Args[i+1]) {
+			if name = c.Args[i+1]; !c.nameable(name) {
 				return false
 			}
 			i++
@@ -145,6 +156,13 @@ func (c *ConnCtx) helloOptions() bool {
 			c.W.Error("ERR Syntax error in HELLO option '" + cstring(c.Args[i], len(c.Args[i])) + "'")
 			return false
 		}
+	}
+	if user != nil && !c.Conn.Login(user, password, c.Args[0]) {
+		c.W.Error(errWrongPass)
+		return false
+	}
+	if name != nil && c.Conn.LoggedIn() {
+		c.Conn.Client().setName(string(name))
 	}
 	return true
 }

@@ -100,6 +100,10 @@ func (c *testConn) Monitor()                                    {}
 func (c *testConn) SetReply(ReplyMode)                          {}
 func (c *testConn) WaitReplicas(int, time.Duration) (int, bool) { return 0, true }
 func (c *testConn) TakePushes()                                 {}
+func (c *testConn) LoggedIn() bool                              { return true }
+func (c *testConn) PasswordLess() bool                          { return true }
+func (c *testConn) UserExists(name []byte) bool                 { return string(name) == defaultUser }
+func (c *testConn) Login(user, _, _ []byte) bool                { return string(user) == defaultUser }
 func (c *testConn) Announce()                                   {}
 func (c *testConn) Reset()                                      { c.client.SetTracking(nil) }
 func (c *testConn) Subscriber() *pubsub.Subscriber {

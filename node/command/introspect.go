@@ -172,7 +172,7 @@ func writeKeyFlags(w *resp.Writer, s *Spec, args [][]byte, i int) {
 		return
 	}
 	keySpecs := documents()[s.Name].info.kids[infoKeySpecs].kids
-	flags := keySpecs[min(i, len(keySpecs)-1)].field("flags")
+	flags := keySpecs[keySpecOf(s, i, len(keySpecs))].field("flags")
 	kept := make([]string, 0, len(flags.kids))
 	for _, f := range flags.kids {
 		if f.text != "variable_flags" {

@@ -34,7 +34,7 @@ func bindings() []binding {
 		zsetCommands(), geoCommands(), hyperLogLogCommands(), streamCommands(),
 		connCommands(), clientCommands(), introspectCommands(), infoCommands(), configCommands(), clusterCommands(), txCommands(),
 		scriptCommands(), functionCommands(), pubsubCommands(), trackingCommands(), serverCommands(), recordCommands(),
-		hotKeysCommands(),
+		hotKeysCommands(), accessCommands(),
 	} {
 		all = append(all, group...)
 	}

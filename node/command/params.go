@@ -7,6 +7,9 @@ import "math"
 // fixed, with the reason. What is left without a hook of the server are hints to Redis' own housekeeping (hz, lazyfree-*,
 // activedefrag, repl-*, …): any value is true here, since none of it changes what a client sees.
 var params = []param{
+	{name: "acl-pubsub-default", kind: kindEnum, value: "resetchannels", choices: "allchannels resetchannels", fixed: "a new user has no channels: give them with &"},
+	{name: "aclfile", value: "", immutable: true},
+	{name: "acllog-max-len", kind: kindInt, value: "128", min: 0, max: math.MaxInt64},
 	{name: "active-expire-effort", kind: kindInt, value: "1", min: 1, max: 10},
 	{name: "activedefrag", kind: kindBool, value: "no"},
 	{name: "activerehashing", kind: kindBool, value: "yes"},
@@ -83,7 +86,7 @@ var params = []param{
 	{name: "replica-priority", kind: kindInt, value: "100", min: 0, max: 2147483647, fixed: "the topology elects a replica that has every acknowledged write"},
 	{name: "replica-read-only", kind: kindBool, value: "yes", fixed: "a write goes to the primary always"},
 	{name: "replica-serve-stale-data", kind: kindBool, value: "yes", fixed: "after READONLY a replica answers as cluster.reads and cluster.max_staleness say"},
-	{name: "requirepass", value: "", fixed: "there are no passwords: who may connect is up to the addresses in the node's configuration and to the firewall"},
+	{name: "requirepass", value: "", fixed: "ACL SETUSER default >password gives a password for all nodes, auth.password_file of the nodes' configuration as well"},
 	{name: "sanitize-dump-payload", kind: kindEnum, value: "no", choices: "no yes clients"},
 	{name: "save", kind: kindSave, value: "", fixed: "the append-only log is always on disk; hypercache backup writes an RDB file"},
 	{name: "set-max-intset-entries", kind: kindInt, value: "512", min: 0, max: math.MaxInt64},

@@ -10,8 +10,11 @@ import (
 // concurrent use. Do, Drain, Remove and Handover may block until ctx ends; the others
 // answer from memory at once. Replies and slices belong to the caller.
 type Backend interface {
-	// Do executes a command as if a Redis client had sent it to this node, in the
-	// name of nobody in particular, forwarded if another node owns the key. It
+	// Refuses says why a user may not run a command, with Redis' prefix (NOAUTH,
+	// WRONGPASS, NOPERM); "" if it may. It answers at once.
+	Refuses(who Credentials, args ...[]byte) string
+	// Do executes a command as if a Redis client had sent it to this node, whatever
+	// Refuses says, forwarded if another node owns the key. It
 	// returns when the configured acknowledgements are in. What went wrong is a
 	// Reply of KindError, with Redis' prefix.
 	Do(ctx context.Context, args ...[]byte) Reply
@@ -36,6 +39,12 @@ type Backend interface {
 	Handover(ctx context.Context) error
 	// Stats are the figures behind /metrics and /api/status.
 	Stats() Stats
+}
+
+// Credentials are what a request says of who sent it.
+type Credentials struct {
+	None           bool // it says nothing: the user default, if that needs no password
+	User, Password string
 }
 
 // ReadLevel says how new what a read returns must be.

@@ -53,6 +53,9 @@ func (s *Server) failReply(w http.ResponseWriter, r Reply) {
 		return
 	}
 	code, retry := statusOf(r.Prefix())
+	if code == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="hypercache", charset="UTF-8"`)
+	}
 	if retry {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -66,7 +69,32 @@ func (s *Server) failReply(w http.ResponseWriter, r Reply) {
 	fail(w, code, r.Prefix(), message)
 }
 
+// refusal is the reply to who may not run a command; ok says that there is none. The cluster secret opens everything, as it
+// does the admin routes.
+func (s *Server) refusal(r *http.Request, args ...[]byte) (reply Reply, ok bool) {
+	who := Credentials{None: r.Header.Get("Authorization") == ""}
+	if !who.None {
+		if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") && s.mayAdmin(r) {
+			return Reply{}, true
+		}
+		var basic bool
+		if who.User, who.Password, basic = r.BasicAuth(); !basic {
+			return ErrorReply("NOAUTH want Basic authentication with a user's name and password"), false
+		}
+		if who.User == "" {
+			who.User = "default"
+		}
+	}
+	if why := s.backend.Refuses(who, args...); why != "" {
+		return ErrorReply(why), false
+	}
+	return Reply{}, true
+}
+
 func (s *Server) do(r *http.Request, args ...[]byte) Reply {
+	if refused, ok := s.refusal(r, args...); !ok {
+		return refused
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), commandTimeout)
 	defer cancel()
 	return s.backend.Do(ctx, args...)
@@ -74,6 +102,9 @@ func (s *Server) do(r *http.Request, args ...[]byte) Reply {
 
 // read is do for a command that reads.
 func (s *Server) read(r *http.Request, level ReadLevel, args ...[]byte) Reply {
+	if refused, ok := s.refusal(r, args...); !ok {
+		return refused
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), commandTimeout)
 	defer cancel()
 	return s.backend.Read(ctx, level, args...)
@@ -202,6 +233,11 @@ func badRequest(format string, args ...any) error {
 func (s *Server) putKey(w http.ResponseWriter, r *http.Request) {
 	k, ok := key(w, r)
 	if !ok {
+		return
+	}
+	// Before anything is read of a body that may be large.
+	if refused, ok := s.refusal(r, []byte("SET"), k, nil); !ok {
+		s.failReply(w, refused)
 		return
 	}
 	value, ttl, release, err := s.readValue(w, r)

@@ -22,18 +22,34 @@ import (
 
 // fakeNode is a cache of strings in a map, with switches for what tests need.
 type fakeNode struct {
-	mu      sync.Mutex
-	values  map[string]string
-	ttl     map[string]int64
-	failure string // every command answers this error
-	hot     func(args []string) Reply
-	reasons []string
-	drained int
-	removed []string
-	levels  []ReadLevel // of the reads that came
-	drain   func(context.Context) error
-	block   chan struct{} // when set, the one command that comes waits for it
-	entered chan struct{} // and closes this first
+	mu       sync.Mutex
+	values   map[string]string
+	ttl      map[string]int64
+	failure  string // every command answers this error
+	hot      func(args []string) Reply
+	reasons  []string
+	drained  int
+	password string
+	removed  []string
+	levels   []ReadLevel // of the reads that came
+	drain    func(context.Context) error
+	block    chan struct{} // when set, the one command that comes waits for it
+	entered  chan struct{} // and closes this first
+}
+
+// Refuses lets everybody do everything, unless the node has a password: then ann may read with it, and default do all.
+func (f *fakeNode) Refuses(who Credentials, args ...[]byte) string {
+	switch {
+	case f.password == "":
+		return ""
+	case who.None:
+		return "NOAUTH Authentication required."
+	case who.Password != f.password:
+		return "WRONGPASS invalid username-password pair or user is disabled."
+	case who.User == "ann" && string(args[0]) != "GET" && string(args[0]) != "PTTL":
+		return "NOPERM this user has no permissions to run the 'set' command"
+	}
+	return ""
 }
 
 func newFake() *fakeNode { return &fakeNode{values: map[string]string{}, ttl: map[string]int64{}} }

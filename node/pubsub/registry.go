@@ -122,6 +122,19 @@ func (r *Registry) Subscribe(s *Subscriber, k Kind, name string) (changed bool) 
 	return r.want.count(k, name, 1)
 }
 
+// Each calls yield for every subscription there is. yield must not call the registry.
+func (r *Registry) Each(yield func(k Kind, name string, s *Subscriber)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.subs {
+		for name, set := range r.subs[k] {
+			for s := range set {
+				yield(Kind(k), name, s)
+			}
+		}
+	}
+}
+
 // Unsubscribe takes a subscription back.
 func (r *Registry) Unsubscribe(s *Subscriber, k Kind, name string) (changed bool) {
 	if _, ok := s.names[k][name]; !ok {

@@ -158,8 +158,9 @@ func (e *Engine) Retain(list []*Library) { e.shelf.retain(list) }
 
 type loadHost struct{ log func(int, string) }
 
-func (loadHost) Call([][]byte, *resp.Writer) {} // there is no redis.call
-func (loadHost) Tick() string                { return "" }
+func (loadHost) Call([][]byte, *resp.Writer)  {} // there is no redis.call
+func (loadHost) Allowed([][]byte) (_, _ bool) { return false, false }
+func (loadHost) Tick() string                 { return "" }
 func (h loadHost) Log(level int, message string) {
 	if h.log != nil {
 		h.log(level, message)

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
-
-	"hypercache/node/resp"
 )
 
 func (r *Run) redisFunctions() map[string]lua.LGFunction {
@@ -214,41 +212,16 @@ func (r *Run) setRepl(l *lua.LState) int {
 	return 0
 }
 
-// aclCheck says yes to every command that there is: the only user may do everything.
+// aclCheck says whether the script's user may run a command.
 func (r *Run) aclCheck(l *lua.LState) int {
 	args, problem := r.arguments(l)
 	if problem != "" {
 		r.raise(l, problem)
 	}
-	if !r.known(l, args) {
+	allowed, known := r.Host.Allowed(args)
+	if !known {
 		r.raise(l, "Invalid command passed to redis.acl_check_cmd()")
 	}
-	l.Push(lua.LTrue)
+	l.Push(lua.LBool(allowed))
 	return 1
-}
-
-func (r *Run) known(l *lua.LState, args [][]byte) bool {
-	const subcommands = 10 // in what COMMAND INFO says
-	name := string(args[0])
-	about, ok := r.about(l, name)
-	if !ok || strings.Contains(name, "|") {
-		return false
-	}
-	if list, ok := about.RawGetInt(subcommands).(*lua.LTable); ok && list.Len() > 0 && len(args) > 1 {
-		_, ok = r.about(l, name+"|"+string(args[1]))
-		return ok
-	}
-	return true
-}
-
-// about is what COMMAND INFO says of a command.
-func (r *Run) about(l *lua.LState, name string) (t *lua.LTable, ok bool) {
-	w := resp.Writer{Proto: 2}
-	r.Host.Call([][]byte{[]byte("command"), []byte("info"), []byte(name)}, &w)
-	v, _ := r.toLua(l, w.Buf, 0)
-	list, ok := v.(*lua.LTable)
-	if ok {
-		t, ok = list.RawGetInt(1).(*lua.LTable)
-	}
-	return t, ok
 }

@@ -282,6 +282,7 @@ func TestTheRedisLibraryTakesWhatRedisTakes(t *testing.T) {
 		"redis.log(2^32, 'x')":                                  "-Invalid debug level.",
 		"redis.log(1)":                                          "-redis.log() requires two arguments or more.",
 		"return tostring(redis.acl_check_cmd('get', 'a', 'b'))": "true",
+		"return tostring(redis.acl_check_cmd('set', 'a', 'b'))": "false",
 		"return tostring(redis.acl_check_cmd('config'))":        "true",
 		"return tostring(redis.acl_check_cmd('config', 'get'))": "true",
 		"redis.acl_check_cmd('nosuch')":                         "-Invalid command passed to redis.acl_check_cmd()",

@@ -28,6 +28,8 @@ type Host interface {
 	// Call executes one command and writes its reply, in RESP2 or RESP3 as w.Proto says. An error reply is what redis.call
 	// raises.
 	Call(args [][]byte, w *resp.Writer)
+	// Allowed says whether the script's user may run a command, and whether there is such a command.
+	Allowed(args [][]byte) (allowed, known bool)
 	// Tick is called every few hundred instructions. A text ends the script with that error, whatever the script does
 	// about it.
 	Tick() (stop string)

@@ -34,6 +34,11 @@ func (b backend) Read(ctx context.Context, level httpapi.ReadLevel, args ...[]by
 	return parseReply(raw)
 }
 
+// Refuses implements httpapi.Backend.
+func (b backend) Refuses(who httpapi.Credentials, args ...[]byte) string {
+	return b.s.cache.MayRun(who.User, who.Password, who.None, args)
+}
+
 // parseReply reads a RESP2 reply.
 func parseReply(raw []byte) httpapi.Reply {
 	end := slices.Index(raw, '\r')

@@ -23,6 +23,11 @@ func (s *Server) ChangeLibraries(ctx context.Context, change topology.LibraryCha
 // LibrariesCurrent implements cache.LibraryKeeper.
 func (s *Server) LibrariesCurrent() bool { return s.topology.Leader() != "" }
 
+// ChangeUsers implements cache.UserKeeper.
+func (s *Server) ChangeUsers(ctx context.Context, change topology.UserChange) (deleted int, err error) {
+	return s.topology.ChangeUsers(ctx, change)
+}
+
 // functionsFile holds the libraries of an import until the topology has them.
 const functionsFile = "hypercache.functions"
 

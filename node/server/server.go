@@ -107,6 +107,10 @@ func (s *Server) open() error {
 	if s.secret, err = s.cfg.Cluster.Secret(); err != nil {
 		return err
 	}
+	passwords, err := s.cfg.Auth.Passwords()
+	if err != nil {
+		return err
+	}
 	policy, err := store.ParsePolicy(s.cfg.Cache.EvictionPolicy)
 	if err != nil {
 		return err
@@ -136,7 +140,8 @@ func (s *Server) open() error {
 	o := cache.Options{
 		Self: s.id(), DB: s.db, Server: s, Wait: s.cfg.Cluster.AckTimeout, Samples: s.cfg.Cache.EvictionSamples,
 		ScriptLimit: s.cfg.Cache.ScriptLimit, Loops: loops, Logger: s.log, Clock: s.clock, Promised: s.promised(), Quorum: s.cfg.Cluster.Reads == "quorum", Libraries: s,
-		Down: func(node string) bool { return s.net.Down(node) },
+		Users: cache.UserOptions{Passwords: passwords, Keeper: s},
+		Down:  func(node string) bool { return s.net.Down(node) },
 	}
 	if s.cfg.Cluster.WriteAcks == "one" {
 		o.Isolated = s.isolated

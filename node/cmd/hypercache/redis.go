@@ -20,6 +20,8 @@ import (
 // redisFlags say which node restore and backup talk to, by the Redis protocol.
 type redisFlags struct {
 	addr    string
+	user    string
+	secrets string // file with passwords
 	timeout time.Duration
 	src     config.Sources
 }
@@ -27,6 +29,8 @@ type redisFlags struct {
 func (p *program) redisFlags(f *flag.FlagSet) *redisFlags {
 	r := &redisFlags{src: config.Sources{Env: p.env, Search: p.search}}
 	f.StringVar(&r.addr, "addr", "", "Redis-protocol `address` of any node, host:port (default: the one in the configuration, on this machine)")
+	f.StringVar(&r.user, "user", "default", "`name` of the user to be, where the cluster has users")
+	f.StringVar(&r.secrets, "password-file", "", "`file` whose first line is the password (default: REDISCLI_AUTH in the environment, else the configuration's auth.password_file)")
 	f.DurationVar(&r.timeout, "timeout", time.Minute, "how long to wait for an answer, and for a cluster that is not ready")
 	f.StringVar(&r.src.Path, "config", "", "configuration `file`; TLS is used with -addr too if it says so")
 	return r
@@ -42,11 +46,14 @@ type redisConn struct {
 }
 
 func (r *redisFlags) dial(ctx context.Context) (*redisConn, error) {
-	addr, secure := r.addr, (*tls.Config)(nil)
+	addr, secure, passwords := r.addr, (*tls.Config)(nil), config.Auth{PasswordFile: r.secrets}
 	if addr == "" || r.src.Path != "" {
 		cfg, err := config.Load(r.src)
 		if err != nil {
 			return nil, err
+		}
+		if r.user == "default" {
+			passwords.PasswordFile = cmp.Or(r.secrets, cfg.Auth.PasswordFile)
 		}
 		addr = cmp.Or(addr, net.JoinHostPort(dialable(cfg.Network.RESPBindAddr), strconv.Itoa(cfg.Network.RESPPort)))
 		if cfg.Network.TLSEnabled {
@@ -58,6 +65,10 @@ func (r *redisFlags) dial(ctx context.Context) (*redisConn, error) {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, usagef("%s is not an address, want host:port", addr)
 	}
+	password, err := r.password(passwords)
+	if err != nil {
+		return nil, err
+	}
 	dialer := &net.Dialer{Timeout: r.timeout}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -68,7 +79,30 @@ func (r *redisFlags) dial(ctx context.Context) (*redisConn, error) {
 	}
 	c := &redisConn{conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriterSize(conn, 64<<10), timeout: r.timeout}
 	c.unhook = context.AfterFunc(ctx, func() { _ = conn.Close() })
+	if password == "" {
+		return c, nil
+	}
+	if _, err := c.ask("AUTH", r.user, password); err != nil {
+		c.close()
+		return nil, fmt.Errorf("%s as user %s: %w", addr, r.user, err)
+	}
 	return c, nil
+}
+
+// password is what to authenticate with, "" if none is known.
+func (r *redisFlags) password(files config.Auth) (string, error) {
+	if r.secrets == "" {
+		for _, v := range r.src.Env {
+			if password, found := strings.CutPrefix(v, "REDISCLI_AUTH="); found && password != "" {
+				return password, nil
+			}
+		}
+	}
+	list, err := files.Passwords()
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	return list[0], nil
 }
 
 func (c *redisConn) close() {
