@@ -128,14 +128,18 @@ func TestASiteGetsAndLosesItsPasswordAndKeepsItsOtherSecrets(t *testing.T) {
 // TestStatesFromBeforePasswordsAreRead: without this, an update of the program would strand every local cluster.
 func TestStatesFromBeforePasswordsAreRead(t *testing.T) {
 	s := newSeats(t)
+	dir := filepath.Join(t.TempDir(), "local", "stack")
 	site := property.NewMap(map[string]property.Value{
-		"directory": property.New("/site"), "gossipKey": property.New("g"), "clusterSecret": property.New("c"),
+		"directory": property.New(dir), "gossipKey": property.New("g"), "clusterSecret": property.New("c"),
 	})
 	diff, err := s.Diff(p.DiffRequest{
-		ID: "/site", Urn: urn("Site", "site"), State: site, Inputs: property.NewMap(map[string]property.Value{"directory": property.New("/site")}),
+		ID: dir, Urn: urn("Site", "site"), State: site, Inputs: property.NewMap(map[string]property.Value{"directory": property.New(dir)}),
 	})
 	if err != nil || diff.HasChanges {
 		t.Errorf("the site: %+v, %v", diff, err)
+	}
+	if err := s.Delete(p.DeleteRequest{ID: dir, Urn: urn("Site", "site"), Properties: site}); err != nil {
+		t.Errorf("the site cannot go: %v", err)
 	}
 	inputs := property.NewMap(map[string]property.Value{
 		"directory": property.New("/site"), "name": property.New("node-1"), "address": property.New("127.0.0.1"), "respPort": property.New(1.0),
