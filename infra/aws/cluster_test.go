@@ -366,6 +366,12 @@ func TestAStackWithoutAPasswordHasNothingOfOne(t *testing.T) {
 	}
 }
 
+func TestTheGatesKnowThePassword(t *testing.T) {
+	if v := deploy(t, nil).resources["fleet"].inputs["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != wordValue {
+		t.Errorf("the fleet gives %v", v)
+	}
+}
+
 func TestThePasswordIsLongAndNeedsNoQuotes(t *testing.T) {
 	deploy(t, nil).expect(t, "password", map[string]any{"length": 48.0, "special": false})
 }

@@ -287,6 +287,12 @@ func TestAStackWithoutAPasswordHasNothingOfOne(t *testing.T) {
 	}
 }
 
+func TestTheGatesKnowThePassword(t *testing.T) {
+	if v := deploy(t, nil).resources["fleet"].inputs["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != wordValue {
+		t.Errorf("the fleet gives %v", v)
+	}
+}
+
 func TestThePasswordIsLongAndNeedsNoQuotes(t *testing.T) {
 	r := deploy(t, nil)
 	if length, special := r.input(t, "password", "length"), r.input(t, "password", "special"); length != 48.0 || special != false {
