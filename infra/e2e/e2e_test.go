@@ -244,6 +244,10 @@ func TestALocalStackCanHaveAPassword(t *testing.T) {
 		wants bool
 	}{{"generated", true}, {"none", false}} {
 		s.set("password", tt.set)
+		preview := s.pulumi("preview", "-s", "e2e", "--diff")
+		if strings.Contains(preview, "gossipKey") || strings.Contains(preview, "clusterSecret") || !strings.Contains(preview, "Node::node-2") {
+			t.Errorf("%s: the preview shows other secrets as about to change, or no node:\n%s", tt.set, preview)
+		}
 		s.up()
 		password := s.password()
 		if wants := len(password) >= 32; wants != tt.wants {

@@ -77,6 +77,18 @@ func (s *SiteState) Annotate(a infer.Annotator) {
 	a.Describe(&s.Password, "What clients give as the user default: 48 letters and digits. Empty: there is none.")
 }
 
+// WireDependencies says which secrets stay, so that the preview of a password does not show the others as about to change.
+func (*Site) WireDependencies(f infer.FieldSelector, args *SiteArgs, state *SiteState) {
+	f.OutputField(&state.WithPassword).DependsOn(f.InputField(&args.WithPassword))
+	f.OutputField(&state.Password).AlwaysKnown() // see Update
+	for _, secret := range []*string{&state.GossipKey, &state.ClusterSecret, &state.Password} {
+		f.OutputField(secret).AlwaysSecret()
+	}
+	for _, field := range []*string{&state.Directory, &state.GossipKey, &state.ClusterSecret} {
+		f.OutputField(field).DependsOn(f.InputField(&args.Directory))
+	}
+}
+
 // withPassword draws a password where there shall be one and is none, and forgets one that shall not be.
 func (s SiteState) withPassword() SiteState {
 	switch {
@@ -109,8 +121,9 @@ func (*Site) Create(_ context.Context, req infer.CreateRequest[SiteArgs]) (infer
 func (*Site) Update(_ context.Context, req infer.UpdateRequest[SiteArgs, SiteState]) (infer.UpdateResponse[SiteState], error) {
 	resp := infer.UpdateResponse[SiteState]{Output: req.State}
 	resp.Output.SiteArgs = req.Inputs
-	if !req.DryRun {
-		resp.Output = resp.Output.withPassword()
+	if resp.Output = resp.Output.withPassword(); req.DryRun && resp.Output.Password != req.State.Password && req.Inputs.WithPassword {
+		// Nodes compare it with theirs and show as about to change, which they would not with one that is not known.
+		resp.Output.Password = "drawn by the update"
 	}
 	return resp, nil
 }

@@ -184,6 +184,17 @@ func TestTheGateGivesThePasswordAndWhileItChangesTheOldOneToo(t *testing.T) {
 	}
 }
 
+func TestAPreviewPlansWithAPasswordThatIsNotKnownYet(t *testing.T) {
+	s := newSeats(t)
+	resp, err := s.Check(p.CheckRequest{Urn: urn("Fleet", "fleet"), Inputs: property.NewMap(map[string]property.Value{
+		"cluster": property.New("c"), "nodes": property.New(map[string]property.Value{}), "founders": property.New(1.0), "proxy": property.New(""),
+		"off": property.New(false), "password": property.New(property.Computed).WithSecret(true),
+	})})
+	if err != nil || len(resp.Failures) > 0 {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
 func TestTheSeatWaitsForTheNode(t *testing.T) {
 	s := newSeats(t)
 	s.plan(t, "node-1", "node-2")
