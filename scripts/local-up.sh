@@ -26,5 +26,9 @@ echo "== Health"
 scripts/health-check.sh
 echo
 echo "Try it ($((SECONDS - began)) s so far were ours):"
+if [ -n "$(pulumi stack output password --show-secrets -s local)" ]; then
+    # shellcheck disable=SC2016
+    echo '  eval "$(make -s env)"; export REDISCLI_AUTH=$(pulumi stack output password --show-secrets -s local)'
+fi
 echo "  $(pulumi stack output connect -s local) SET greeting hello"
 echo "  make down      takes it all away again"

@@ -114,11 +114,11 @@ func (b *builder) cluster() (pulumi.Map, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.outputs(net, lb, names), nil
+	return b.outputs(net, lb, names, keys), nil
 }
 
-func (b *builder) outputs(net network, lb balancer, names pulumi.StringArray) pulumi.Map {
-	out := outputs.Of(b.Plan, net.publics)
+func (b *builder) outputs(net network, lb balancer, names pulumi.StringArray, keys secrets) pulumi.Map {
+	out := outputs.Of(b.Plan, net.publics, keys.word)
 	if names != nil {
 		out["dnsNames"] = names
 	}

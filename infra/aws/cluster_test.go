@@ -41,6 +41,7 @@ func always() []string {
 		"rule-gossip-tcp-10.0.1.0-24", "rule-gossip-udp-10.0.1.0-24", "rule-rpc-10.0.1.0-24",
 		"program-store", "program-store-access", "program-store-owner", "program-store-encryption", "program-store-policy", "program",
 		"gossip-key", "gossip-key-secret", "gossip-key-stored", "cluster-secret", "cluster-secret-secret", "cluster-secret-stored",
+		"password", "password-secret", "password-stored",
 		"role", "role-policy", "profile", "image-ubuntu-24.04-amd64", "fleet",
 	}, numbered(3, "nodes-%d", "nodes-%d-routes", "nodes-%d-association", "edge-%d", "edge-%d-association"),
 		perNode(3, "data", "gate", "vm", "data-attachment", "seat"))
@@ -271,8 +272,8 @@ func TestWithoutCredentialsTheErrorSaysHowToGetThem(t *testing.T) {
 
 func TestNoSecretIsInUserDataOrOutputs(t *testing.T) {
 	r := deploy(t, everything())
-	for _, secret := range []string{gossipValue, secretValue} {
-		if strings.Contains(r.outputs, secret) {
+	for _, secret := range []string{gossipValue, secretValue, wordValue} {
+		if secret != wordValue && strings.Contains(r.outputs, secret) {
 			t.Errorf("outputs hold %s", secret)
 		}
 		for _, node := range []string{"node-1", "node-2", "node-3"} {
@@ -286,7 +287,10 @@ func TestNoSecretIsInUserDataOrOutputs(t *testing.T) {
 			}
 		}
 	}
-	for name, value := range map[string]string{"gossip-key-stored": gossipValue, "cluster-secret-stored": secretValue} {
+	if !slices.Equal(r.hidden, []string{"password"}) {
+		t.Errorf("the outputs %q are secrets", r.hidden)
+	}
+	for name, value := range map[string]string{"gossip-key-stored": gossipValue, "cluster-secret-stored": secretValue, "password-stored": wordValue} {
 		if v := r.resources[name].inputs["secretString"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != value {
 			t.Errorf("%s holds %v", name, v)
 		}
@@ -297,7 +301,7 @@ func TestNodesAreToldWhereProgramSecretsAndDiskAre(t *testing.T) {
 	r := deploy(t, nil)
 	for _, want := range []string{
 		"https://program-store-id.s3.eu-west-1.amazonaws.com/" + r.input(t, "program", "key").(string), "gossip-key-secret-id",
-		"cluster-secret-secret-id", "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_node2dataid", "/dev/sdf", "/dev/xvdf", "node-2", "10.0.1.68",
+		"cluster-secret-secret-id", "HC_PASSWORD='password-secret-id'", "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_node2dataid", "/dev/sdf", "/dev/xvdf", "node-2", "10.0.1.68",
 	} {
 		if !strings.Contains(r.userData(t, "node-2"), want) {
 			t.Errorf("node-2 is not told %s", want)
@@ -336,7 +340,7 @@ func TestOutputsAreTheContractAndSomeMore(t *testing.T) {
 		],
 		"respEndpoints": ["address-of-node-1-ip:8080", "address-of-node-2-ip:8080", "address-of-node-3-ip:8080"],
 		"httpEndpoints": ["address-of-node-1-ip:9080", "address-of-node-2-ip:9080", "address-of-node-3-ip:9080"],
-		"connect": "redis-cli -h address-of-node-1-ip -p 8080",
+		"connect": "redis-cli -h address-of-node-1-ip -p 8080", "password": "`+wordValue+`",
 		"loadBalancer": "balancer.example", "loadBalancerAddresses": ["10.0.0.5", "10.0.0.69", "10.0.0.133"],
 		"dnsNames": ["node-1.hypercache.internal", "node-2.hypercache.internal", "node-3.hypercache.internal", "cluster.hypercache.internal"]
 	}`), &want); err != nil {
@@ -345,6 +349,31 @@ func TestOutputsAreTheContractAndSomeMore(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
+}
+
+func TestAStackWithoutAPasswordHasNothingOfOne(t *testing.T) {
+	r := deploy(t, map[string]string{"password": "none"})
+	for _, name := range r.names() {
+		if strings.HasPrefix(name, "password") {
+			t.Errorf("%s is registered", name)
+		}
+	}
+	if !strings.Contains(r.userData(t, "node-1"), "HC_PASSWORD=''\n") || !strings.Contains(r.outputs, `"password":""`) || len(r.hidden) > 0 {
+		t.Errorf("node-1 is told of a password, or the outputs hold one: %s", r.outputs)
+	}
+	if v, ok := r.resources["fleet"].inputs["password"]; ok {
+		t.Errorf("the fleet gives %v", v)
+	}
+}
+
+func TestTheGatesKnowThePassword(t *testing.T) {
+	if v := deploy(t, nil).resources["fleet"].inputs["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != wordValue {
+		t.Errorf("the fleet gives %v", v)
+	}
+}
+
+func TestThePasswordIsLongAndNeedsNoQuotes(t *testing.T) {
+	deploy(t, nil).expect(t, "password", map[string]any{"length": 48.0, "special": false})
 }
 
 func TestEveryImageAndSizeOfTheDefaultsIsKnown(t *testing.T) {

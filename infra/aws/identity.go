@@ -14,7 +14,7 @@ type profile struct {
 	ready []pulumi.Resource // what must be there before a node boots
 }
 
-// identity registers what nodes are for AWS, and what that may: read the program, read two secrets, and report metrics under
+// identity registers what nodes are for AWS, and what that may: read the program, read its secrets, and report metrics under
 // the cluster's name if there are alarms. There is no way from here to anything else in the account.
 func (b *builder) identity(at store, keys secrets) (profile, error) {
 	role, err := b.role("role", "node", "ec2.amazonaws.com", "What nodes of "+b.Plan.Cluster+" are")
@@ -25,8 +25,12 @@ func (b *builder) identity(at store, keys secrets) (profile, error) {
 	if arn == nil {
 		arn = pulumi.String("")
 	}
-	rights := pulumi.All(arn, keys.gossipKey, keys.clusterSecret).ApplyT(func(v []any) (string, error) {
-		return b.rights(text(v[0]), text(v[1]), text(v[2]))
+	rights := pulumi.All(arn, keys.gossipKey, keys.clusterSecret, keys.password).ApplyT(func(v []any) (string, error) {
+		secrets := []string{text(v[1]), text(v[2])}
+		if password := text(v[3]); password != "" {
+			secrets = append(secrets, password)
+		}
+		return b.rights(text(v[0]), secrets)
 	}).(pulumi.StringOutput)
 	policy, err := iam.NewRolePolicy(b.ctx, "role-policy", &iam.RolePolicyArgs{
 		Name: pulumi.String("node"), Role: role.ID(), Policy: rights,
@@ -44,9 +48,9 @@ func (b *builder) identity(at store, keys secrets) (profile, error) {
 }
 
 // rights is the policy. Every version of the program may be read, so that during a roll the nodes on both sides of it can.
-func (b *builder) rights(bucket, gossipKey, clusterSecret string) (string, error) {
+func (b *builder) rights(bucket string, secrets []string) (string, error) {
 	d := document{Statement: []statement{{
-		Sid: "Secrets", Effect: "Allow", Action: []string{"secretsmanager:GetSecretValue"}, Resource: []string{gossipKey, clusterSecret},
+		Sid: "Secrets", Effect: "Allow", Action: []string{"secretsmanager:GetSecretValue"}, Resource: secrets,
 	}}}
 	if bucket != "" {
 		d.Statement = append(d.Statement, statement{

@@ -48,7 +48,7 @@ func dataDevices(volume string) []string {
 // nodes registers every node, each behind the one before, and returns their VMs.
 func (b *builder) nodes(a around) ([]*ec2.Instance, error) {
 	roll, err := rollout.New(b.ctx, b.parent, rollout.Args{
-		Config: b.Config, Plan: b.Plan, Secret: a.secrets.value, Public: a.net.publics,
+		Config: b.Config, Plan: b.Plan, Secret: a.secrets.value, Password: a.secrets.word, Public: a.net.publics,
 	})
 	if err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (b *builder) attach(n plan.Node, vm *ec2.Instance, disk *ebs.Volume, a arou
 }
 
 // boot is what only AWS knows of a VM before it exists.
-type boot struct{ volume, bucket, gossipKey, clusterSecret string }
+type boot struct{ volume, bucket, gossipKey, clusterSecret, password string }
 
 // userData is what the node's VM boots with, in base64.
 func (b *builder) userData(n plan.Node, volume pulumi.StringInput, a around) pulumi.StringOutput {
@@ -169,8 +169,9 @@ func (b *builder) userData(n plan.Node, volume pulumi.StringInput, a around) pul
 	if bucket == nil {
 		bucket = pulumi.String("")
 	}
-	return pulumi.All(volume, bucket, a.secrets.gossipKey, a.secrets.clusterSecret).ApplyT(func(v []any) (string, error) {
-		return payload.UserData(b.machine(n, boot{text(v[0]), text(v[1]), text(v[2]), text(v[3])}))
+	s := a.secrets
+	return pulumi.All(volume, bucket, s.gossipKey, s.clusterSecret, s.password).ApplyT(func(v []any) (string, error) {
+		return payload.UserData(b.machine(n, boot{text(v[0]), text(v[1]), text(v[2]), text(v[3]), text(v[4])}))
 	}).(pulumi.StringOutput)
 }
 
@@ -178,7 +179,7 @@ func (b *builder) machine(n plan.Node, at boot) cloudinit.Machine {
 	m := cloudinit.Machine{
 		Cloud: b.Config.Cloud, Region: b.Config.Network.Region, Hostname: n.Name, Config: b.load.Configs[n.Index],
 		Binary: b.binary(at.bucket), DataDevices: dataDevices(at.volume),
-		Secrets: cloudinit.Secrets{GossipKey: at.gossipKey, ClusterSecret: at.clusterSecret},
+		Secrets: cloudinit.Secrets{GossipKey: at.gossipKey, ClusterSecret: at.clusterSecret, Password: at.password},
 	}
 	if b.Config.VM.AlarmEmail != "" {
 		m.Metric = &cloudinit.Metric{Namespace: b.metricNamespace(), Node: n.Name}
@@ -197,6 +198,9 @@ func bootable(args Args, load payload.Payload) error {
 	at := boot{
 		volume: "vol-0123456789abcdef0", bucket: strings.ToLower(b.prefix("program", longestBucketPrefix)) + "20060102150405000000000001",
 		gossipKey: arn(gossipKey), clusterSecret: arn(clusterSecret),
+	}
+	if args.Config.Password {
+		at.password = arn(password)
 	}
 	for _, n := range args.Plan.Nodes {
 		if _, err := payload.UserData(b.machine(n, at)); err != nil {

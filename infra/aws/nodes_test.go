@@ -53,7 +53,7 @@ func TestNodesComeOneAfterTheOther(t *testing.T) {
 func TestAVMBootsWhenAllItNeedsIsThere(t *testing.T) {
 	r := deploy(t, everything())
 	for _, first := range []string{
-		"role-policy", "profile", "gossip-key-stored", "cluster-secret-stored", "program", "nodes-1-way-out", "nodes-1-association",
+		"role-policy", "profile", "gossip-key-stored", "cluster-secret-stored", "password-stored", "program", "nodes-1-way-out", "nodes-1-association",
 		"store-endpoint", "rule-out", "rule-gossip-tcp-10.0.1.0-24", "rule-resp-203.0.113.0-24", "key", "spread", "node-1-data",
 	} {
 		if !slices.Contains(r.dependencies("node-1-vm"), first) {
@@ -70,7 +70,7 @@ func TestAVMIsMadeFromNothingThatIsReplacedWhileItStays(t *testing.T) {
 			node := fmt.Sprintf("node-%d", i+1)
 			allowed := []string{
 				node + "-data", fmt.Sprintf("nodes-%d", i+1), "firewall", "profile", "program-store", "gossip-key-secret", "cluster-secret-secret",
-				"image-ubuntu-24.04-amd64",
+				"password-secret", "image-ubuntu-24.04-amd64",
 			}
 			for _, from := range r.made(node + "-vm") {
 				if !slices.Contains(allowed, from) {
@@ -139,6 +139,7 @@ func TestTheGateLooksExactlyWhenTheVMIsReplacedOrRestarted(t *testing.T) {
 		"names":           {map[string]string{"dnsZone": "hypercache.internal"}, false},
 		"snapshots":       {map[string]string{"snapshotDays": "7"}, false},
 		"nat":             {map[string]string{"nat": "none"}, false},
+		"password":        {map[string]string{"password": "none"}, true},
 		"tags":            {map[string]string{"tags": `{"team":"x"}`}, false},
 		"timeouts":        {map[string]string{"readyTimeout": "77"}, false},
 	} {
@@ -233,20 +234,23 @@ func TestDataIsProtectedAndKeptWhenTheStackSaysSo(t *testing.T) {
 }
 
 func TestNodesMayReadProgramAndSecretsAndNothingElse(t *testing.T) {
-	for _, set := range []map[string]string{nil, everything()} {
+	for _, set := range []map[string]string{nil, everything(), {"password": "none"}} {
 		r := deploy(t, set)
 		var got, want map[string]any
 		if err := json.Unmarshal([]byte(r.input(t, "role-policy", "policy").(string)), &got); err != nil {
 			t.Fatal(err)
 		}
-		metrics := ""
-		if set != nil {
+		metrics, password := "", `, "password-secret-id"`
+		if set["password"] == "none" {
+			password = ""
+		}
+		if set["alarmEmail"] != "" {
 			metrics = `, {"Sid": "Metrics", "Effect": "Allow", "Action": ["cloudwatch:PutMetricData"], "Resource": ["*"],
 				"Condition": {"StringEquals": {"cloudwatch:namespace": "hypercache-test"}}}`
 		}
 		err := json.Unmarshal([]byte(`{"Version": "2012-10-17", "Statement": [
 			{"Sid": "Secrets", "Effect": "Allow", "Action": ["secretsmanager:GetSecretValue"],
-			 "Resource": ["gossip-key-secret-id", "cluster-secret-secret-id"]},
+			 "Resource": ["gossip-key-secret-id", "cluster-secret-secret-id"`+password+`]},
 			{"Sid": "Program", "Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:test:::program-store/hypercache-*"]}`+metrics+`]}`), &want)
 		if err != nil {
 			t.Fatal(err)
@@ -281,7 +285,7 @@ func TestTheProgramsStoreIsShut(t *testing.T) {
 
 func TestDestroyedSecretsAreGoneAtOnce(t *testing.T) {
 	r := deploy(t, nil)
-	for _, name := range []string{"gossip-key-secret", "cluster-secret-secret"} {
+	for _, name := range []string{"gossip-key-secret", "cluster-secret-secret", "password-secret"} {
 		r.expect(t, name, map[string]any{"recoveryWindowInDays": 0.0})
 	}
 }

@@ -39,7 +39,8 @@ type recorder struct {
 	resources map[string]registered
 	twice     []string
 	answers   answers
-	outputs   string // of the stack, as JSON
+	outputs   string   // of the stack, as JSON
+	hidden    []string // outputs that are Pulumi secrets
 }
 
 // answers are those of AWS to look-ups; an absent one is an error.
@@ -49,6 +50,7 @@ type answers map[string]func(in map[string]any) map[string]any
 const (
 	gossipValue = "Z29zc2lwZ29zc2lwZ29zc2lwZ29zc2lwZ29zc2lwZ28="
 	secretValue = "clustersecretclustersecretclustersecretclusters"
+	wordValue   = "passwordpasswordpasswordpasswordpasswordpasswor"
 )
 
 func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
@@ -72,7 +74,8 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	case "RandomBytes":
 		out["base64"] = resource.MakeSecret(resource.NewProperty(gossipValue))
 	case "RandomPassword":
-		out["result"] = resource.MakeSecret(resource.NewProperty(secretValue))
+		value := map[string]string{"cluster-secret": secretValue, "password": wordValue}[args.Name]
+		out["result"] = resource.MakeSecret(resource.NewProperty(value))
 	}
 	return args.Name + "-id", out, nil
 }
@@ -211,14 +214,23 @@ func run(t *testing.T, c config.Config, stack string, a answers) (*recorder, err
 	if err != nil {
 		t.Fatal(err)
 	}
+	var cluster *Cluster
 	r := &recorder{resources: map[string]registered{}, answers: a}
 	err = pulumi.RunErr(func(ctx *pulumi.Context) error {
-		cluster, err := New(ctx, "cluster", Args{Config: c, Plan: planned, Root: root, Stack: stack})
+		var err error
+		cluster, err = New(ctx, "cluster", Args{Config: c, Plan: planned, Root: root, Stack: stack})
 		if err == nil {
 			pulumi.JSONMarshal(cluster.Outputs).ApplyT(func(text string) string { r.outputs = text; return text })
 		}
 		return err
 	}, pulumi.WithMocks("hypercache", stack, r))
+	if err == nil {
+		for name, v := range cluster.Outputs {
+			if out, ok := v.(pulumi.Output); ok && pulumi.IsSecret(out) {
+				r.hidden = append(r.hidden, name)
+			}
+		}
+	}
 	return r, err
 }
 

@@ -85,11 +85,11 @@ func (b *builder) cluster() (pulumi.Map, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.outputs(net, names), nil
+	return b.outputs(net, names, keys), nil
 }
 
-func (b *builder) outputs(net network, names pulumi.StringArray) pulumi.Map {
-	out := outputs.Of(b.Plan, net.publics)
+func (b *builder) outputs(net network, names pulumi.StringArray, keys secrets) pulumi.Map {
+	out := outputs.Of(b.Plan, net.publics, keys.word)
 	out["resourceGroup"] = pulumi.String(b.Plan.Cluster)
 	if names != nil {
 		out["dnsNames"] = names

@@ -30,7 +30,7 @@ func TestTheDefaultClusterHasExactlyTheseChildren(t *testing.T) {
 	r := deploy(t, nil)
 	want := append([]string{
 		"cluster", "group", "suffix", "network", "nodes", "nat", "nat-ip", "firewall", "program-store", "program-container", "program",
-		"gossip-key", "cluster-secret", "vault", "gossip-key-stored", "cluster-secret-stored", "fleet",
+		"gossip-key", "cluster-secret", "password", "vault", "gossip-key-stored", "cluster-secret-stored", "password-stored", "fleet",
 	}, perNode(3, "data", "nic", "gate", "vm", "program-reader", "secrets-reader", "seat")...)
 	slices.Sort(want)
 	if got := r.names(); !slices.Equal(got, want) {
@@ -45,7 +45,7 @@ func TestTheFullClusterHasExactlyTheseChildren(t *testing.T) {
 	r := deploy(t, everything())
 	want := append([]string{
 		"cluster", "group", "suffix", "network", "nodes", "firewall", "program-store", "program-container", "program",
-		"gossip-key", "cluster-secret", "vault", "gossip-key-stored", "cluster-secret-stored", "fleet",
+		"gossip-key", "cluster-secret", "password", "vault", "gossip-key-stored", "cluster-secret-stored", "password-stored", "fleet",
 		"balancer", "zone", "zone-link", "cluster-name", "spread", "alarms", "backup-vault", "backup-policy",
 	}, perNode(3, "data", "nic", "gate", "vm", "program-reader", "secrets-reader", "seat",
 		"ip", "name", "metrics-writer", "alarm", "disk-alarm", "backup")...)
@@ -197,8 +197,8 @@ func TestPremiumDisksNeedASizeWithAnS(t *testing.T) {
 
 func TestNoSecretIsInUserDataOrOutputs(t *testing.T) {
 	r := deploy(t, everything())
-	for _, secret := range []string{gossipValue, secretValue} {
-		if strings.Contains(r.outputs, secret) {
+	for _, secret := range []string{gossipValue, secretValue, wordValue} {
+		if secret != wordValue && strings.Contains(r.outputs, secret) {
 			t.Errorf("outputs hold %s", secret)
 		}
 		for _, node := range []string{"node-1", "node-2", "node-3"} {
@@ -207,7 +207,10 @@ func TestNoSecretIsInUserDataOrOutputs(t *testing.T) {
 			}
 		}
 	}
-	for name, value := range map[string]string{"gossip-key-stored": gossipValue, "cluster-secret-stored": secretValue} {
+	if !slices.Equal(r.hidden, []string{"password"}) {
+		t.Errorf("the outputs %q are secrets", r.hidden)
+	}
+	for name, value := range map[string]string{"gossip-key-stored": gossipValue, "cluster-secret-stored": secretValue, "password-stored": wordValue} {
 		if got := r.input(t, name, "properties.value"); got != value {
 			t.Errorf("%s holds %v", name, got)
 		}
@@ -224,7 +227,8 @@ func TestNodesAreToldWhereProgramAndSecretsAre(t *testing.T) {
 	blob := r.input(t, "program", "blobName").(string)
 	for _, want := range []string{
 		"https://" + store + ".blob.core.windows.net/program/" + blob, "https://" + store + ".vault.azure.net/secrets/gossip-key",
-		"https://" + store + ".vault.azure.net/secrets/cluster-secret", "/dev/disk/azure/scsi1/lun0", "/dev/disk/azure/data/by-lun/0",
+		"https://" + store + ".vault.azure.net/secrets/cluster-secret",
+		"HC_PASSWORD='https://" + store + ".vault.azure.net/secrets/password'", "/dev/disk/azure/scsi1/lun0", "/dev/disk/azure/data/by-lun/0",
 		"node-2", "10.0.1.5",
 	} {
 		if !strings.Contains(r.userData(t, "node-2"), want) {
@@ -258,13 +262,41 @@ func TestOutputsAreTheContractAndSomeMore(t *testing.T) {
 		],
 		"respEndpoints": ["address-of-node-1-ip:8080", "address-of-node-2-ip:8080", "address-of-node-3-ip:8080"],
 		"httpEndpoints": ["address-of-node-1-ip:9080", "address-of-node-2-ip:9080", "address-of-node-3-ip:9080"],
-		"connect": "redis-cli -h address-of-node-1-ip -p 8080", "loadBalancer": "10.0.1.254", "resourceGroup": "hypercache-test",
+		"connect": "redis-cli -h address-of-node-1-ip -p 8080", "password": "`+wordValue+`", "loadBalancer": "10.0.1.254", "resourceGroup": "hypercache-test",
 		"dnsNames": ["node-1.hypercache.internal", "node-2.hypercache.internal", "node-3.hypercache.internal", "cluster.hypercache.internal"]
 	}`), &want); err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+func TestAStackWithoutAPasswordHasNothingOfOne(t *testing.T) {
+	r := deploy(t, map[string]string{"password": "none"})
+	for _, name := range r.names() {
+		if strings.HasPrefix(name, "password") {
+			t.Errorf("%s is registered", name)
+		}
+	}
+	if !strings.Contains(r.userData(t, "node-1"), "HC_PASSWORD=''\n") || !strings.Contains(r.outputs, `"password":""`) || len(r.hidden) > 0 {
+		t.Errorf("node-1 is told of a password, or the outputs hold one: %s", r.outputs)
+	}
+	if v, ok := r.resources["fleet"].inputs["password"]; ok {
+		t.Errorf("the fleet gives %v", v)
+	}
+}
+
+func TestTheGatesKnowThePassword(t *testing.T) {
+	if v := deploy(t, nil).resources["fleet"].inputs["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != wordValue {
+		t.Errorf("the fleet gives %v", v)
+	}
+}
+
+func TestThePasswordIsLongAndNeedsNoQuotes(t *testing.T) {
+	r := deploy(t, nil)
+	if length, special := r.input(t, "password", "length"), r.input(t, "password", "special"); length != 48.0 || special != false {
+		t.Errorf("length %v, special %v", length, special)
 	}
 }
 

@@ -31,7 +31,7 @@ var dataDevices = []string{"/dev/disk/azure/scsi1/lun0", "/dev/disk/azure/data/b
 // nodes registers every node, each behind the one before, and returns their VMs.
 func (b *builder) nodes(a around) ([]*compute.VirtualMachine, error) {
 	roll, err := rollout.New(b.ctx, b.parent, rollout.Args{
-		Config: b.Config, Plan: b.Plan, Secret: a.secrets.cluster, Public: a.net.publics,
+		Config: b.Config, Plan: b.Plan, Secret: a.secrets.cluster, Password: a.secrets.word, Public: a.net.publics,
 	})
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (b *builder) userData(n plan.Node) pulumi.StringOutput {
 	return b.store.ApplyT(func(store string) (string, error) {
 		m := cloudinit.Machine{
 			Cloud: b.Config.Cloud, Region: b.Config.Network.Region, Hostname: n.Name, Config: b.load.Configs[n.Index],
-			Binary: b.binary(store), Secrets: where(store), DataDevices: dataDevices,
+			Binary: b.binary(store), Secrets: b.where(store), DataDevices: dataDevices,
 		}
 		if b.Config.VM.AlarmEmail != "" {
 			m.Metric = &cloudinit.Metric{Namespace: metricNamespace, Node: n.Name, ResourceID: b.vmID(n)}

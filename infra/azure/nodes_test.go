@@ -15,7 +15,8 @@ func TestNodesComeOneAfterTheOther(t *testing.T) {
 		"node-2-gate": {"node-1-seat", "suffix"},
 		"node-3-gate": {"node-2-seat", "suffix"},
 		"node-2-vm": {
-			"cluster-secret-stored", "gossip-key-stored", "group", "node-2-data", "node-2-gate", "node-2-nic", "program", "suffix",
+			"cluster-secret-stored", "gossip-key-stored", "group", "node-2-data", "node-2-gate", "node-2-nic", "password-stored", "program",
+			"suffix",
 		},
 		"node-2-seat": {"cluster-secret", "node-1-seat", "node-2-program-reader", "node-2-secrets-reader", "node-2-vm", "suffix"},
 	} {
@@ -102,6 +103,7 @@ func TestTheGateLooksExactlyWhenTheVMIsReplaced(t *testing.T) {
 		"alarms":          {map[string]string{"alarmEmail": "a@example.com"}, true},
 		"zones":           {map[string]string{"zones": `["3","2","1"]`}, true},
 		"disk size":       {map[string]string{"dataDiskGb": "64"}, false},
+		"password":        {map[string]string{"password": "none"}, true},
 		"tags":            {map[string]string{"tags": `{"team":"x"}`}, false},
 		"clients":         {map[string]string{"clientCidrs": `["10.9.0.0/16"]`}, false},
 		"public":          {map[string]string{"publicAddresses": "true"}, false},
@@ -178,7 +180,7 @@ func TestWhatIsReplacedWhileVMsUseItGoesLast(t *testing.T) {
 
 func TestSecretsGoWithTheirVault(t *testing.T) {
 	r := deploy(t, nil)
-	for _, name := range []string{"gossip-key-stored", "cluster-secret-stored"} {
+	for _, name := range []string{"gossip-key-stored", "cluster-secret-stored", "password-stored"} {
 		if got := lastPart(r.resources[name].rpc.GetDeletedWith()); got != "vault" {
 			t.Errorf("%s is deleted with %q", name, got)
 		}

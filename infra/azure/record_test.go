@@ -40,12 +40,14 @@ type recorder struct {
 	twice     []string
 	calls     map[string]resource.PropertyMap // answers of look-ups; an absent one fails
 	outputs   string                          // of the stack, as JSON
+	hidden    []string                        // outputs that are Pulumi secrets
 }
 
 // The true random values of a test run, by which they can be searched for.
 const (
 	gossipValue = "Z29zc2lwZ29zc2lwZ29zc2lwZ29zc2lwZ29zc2lwZ28="
 	secretValue = "clustersecretclustersecretclustersecretclusters"
+	wordValue   = "passwordpasswordpasswordpasswordpasswordpasswor"
 )
 
 func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
@@ -76,7 +78,8 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	case "RandomBytes":
 		out["base64"] = resource.MakeSecret(resource.NewProperty(gossipValue))
 	case "RandomPassword":
-		out["result"] = resource.MakeSecret(resource.NewProperty(secretValue))
+		value := map[string]string{"cluster-secret": secretValue, "password": wordValue}[args.Name]
+		out["result"] = resource.MakeSecret(resource.NewProperty(value))
 	}
 	return "/id/" + args.Name, out, nil
 }
@@ -161,14 +164,23 @@ func run(t *testing.T, c config.Config, stack string, calls map[string]resource.
 	if err != nil {
 		t.Fatal(err)
 	}
+	var cluster *Cluster
 	r := &recorder{resources: map[string]registered{}, calls: calls}
 	err = pulumi.RunErr(func(ctx *pulumi.Context) error {
-		cluster, err := New(ctx, "cluster", Args{Config: c, Plan: planned, Root: root, Stack: stack})
+		var err error
+		cluster, err = New(ctx, "cluster", Args{Config: c, Plan: planned, Root: root, Stack: stack})
 		if err == nil {
 			pulumi.JSONMarshal(cluster.Outputs).ApplyT(func(text string) string { r.outputs = text; return text })
 		}
 		return err
 	}, pulumi.WithMocks("hypercache", stack, r))
+	if err == nil {
+		for name, v := range cluster.Outputs {
+			if out, ok := v.(pulumi.Output); ok && pulumi.IsSecret(out) {
+				r.hidden = append(r.hidden, name)
+			}
+		}
+	}
 	return r, err
 }
 

@@ -12,13 +12,21 @@ import (
 const (
 	gossipKey     = "gossip-key"
 	clusterSecret = "cluster-secret"
+	password      = "password"
 )
 
-// secrets are what nodes know and nobody else.
+// secrets are what nodes know and nobody else, but for the password, which is for clients.
 type secrets struct {
-	scope   pulumi.StringInput // the vault, which holds these two and nothing else
+	scope   pulumi.StringInput // the vault, which holds these and nothing else
 	cluster pulumi.StringInput // the cluster secret itself, for seats
+	word    pulumi.StringInput // the password itself; nil where clients need none
 	stored  []pulumi.Resource
+}
+
+// stored is a secret under its name in the vault.
+type stored struct {
+	name  string
+	value pulumi.StringOutput
 }
 
 // secrets registers the vault and what is in it. The values are written through Azure's management side, for which an operator
@@ -28,28 +36,42 @@ func (b *builder) secrets(net network) (secrets, error) {
 	if err != nil {
 		return secrets{}, err
 	}
-	word, err := random.NewRandomPassword(b.ctx, clusterSecret, &random.RandomPasswordArgs{
-		Length: pulumi.Int(48), Special: pulumi.Bool(false),
-	}, b.child())
+	cluster, err := b.word(clusterSecret)
 	if err != nil {
 		return secrets{}, err
+	}
+	all, out := []stored{{gossipKey, key.Base64}, {clusterSecret, cluster}}, secrets{cluster: cluster}
+	if b.Config.Password {
+		word, err := b.word(password)
+		if err != nil {
+			return secrets{}, err
+		}
+		all, out.word = append(all, stored{password, word}), word
 	}
 	vault, err := b.vault(net)
 	if err != nil {
 		return secrets{}, err
 	}
-	out := secrets{scope: vault.ID().ToStringOutput(), cluster: pulumi.ToSecret(word.Result).(pulumi.StringOutput)}
-	for _, s := range []struct {
-		name  string
-		value pulumi.StringOutput
-	}{{gossipKey, key.Base64}, {clusterSecret, word.Result}} {
-		stored, err := b.secret(vault, s.name, s.value)
+	out.scope = vault.ID().ToStringOutput()
+	for _, s := range all {
+		r, err := b.secret(vault, s.name, s.value)
 		if err != nil {
 			return secrets{}, err
 		}
-		out.stored = append(out.stored, stored)
+		out.stored = append(out.stored, r)
 	}
 	return out, nil
+}
+
+// word makes a secret of letters and digits.
+func (b *builder) word(name string) (pulumi.StringOutput, error) {
+	word, err := random.NewRandomPassword(b.ctx, name, &random.RandomPasswordArgs{
+		Length: pulumi.Int(48), Special: pulumi.Bool(false),
+	}, b.child())
+	if err != nil {
+		return pulumi.StringOutput{}, err
+	}
+	return pulumi.ToSecret(word.Result).(pulumi.StringOutput), nil
 }
 
 // secret writes one into the vault. It goes along with the vault: by itself Azure deletes a secret only on the data side, which
@@ -80,7 +102,11 @@ func (b *builder) vault(net network) (*keyvault.Vault, error) {
 }
 
 // where is what a node is told about the secrets: addresses, made from names for the same reason as that of the program.
-func where(store string) cloudinit.Secrets {
+func (b *builder) where(store string) cloudinit.Secrets {
 	at := "https://" + store + ".vault.azure.net/secrets/"
-	return cloudinit.Secrets{GossipKey: at + gossipKey, ClusterSecret: at + clusterSecret}
+	out := cloudinit.Secrets{GossipKey: at + gossipKey, ClusterSecret: at + clusterSecret}
+	if b.Config.Password {
+		out.Password = at + password
+	}
+	return out
 }

@@ -30,6 +30,9 @@ type Config struct {
 	Zones []string
 	// Settings are keys of the node's own configuration that every node gets, like "cache.max_memory": "1gb".
 	Settings map[string]string
+	// Password has the stack make a password that clients must give, of the user default. Without one, whoever reaches a node's
+	// ports may read and write.
+	Password bool
 	// Binary is the path of the node program; relative paths are relative to the project.
 	Binary string
 	// ReadyTimeout bounds how long a started node may take to serve its share. Too short fails healthy starts with much
@@ -44,6 +47,20 @@ type Config struct {
 	// Network and VM are for clouds that make machines.
 	Network Network
 	VM      VM
+}
+
+// The values of the key password.
+const (
+	passwordGenerated = "generated"
+	passwordNone      = "none"
+)
+
+// defaultPassword is none where nodes listen on loopback only.
+func defaultPassword(cloud string) string {
+	if cloud == AWS || cloud == Azure {
+		return passwordGenerated
+	}
+	return passwordNone
 }
 
 // MaxNodes bounds the cluster: RESP ports count up from 8080 and must stay below HTTP's at 9080 with room to spare, and
@@ -205,6 +222,7 @@ func Parse(get Lookup, clouds []string) (Config, error) {
 		PortOffset:   p.number("portOffset", 0, 0, MaxPortOffset),
 		Zones:        p.zones("zones", defaultZones(cloud, network.Region)),
 		Settings:     p.settings("settings"),
+		Password:     p.oneOf("password", defaultPassword(cloud), passwordGenerated, passwordNone) == passwordGenerated,
 		Binary:       p.text("binary", "bin/hypercache"),
 		ReadyTimeout: p.seconds("readyTimeout", 120, 3600),
 		DrainTimeout: p.seconds("drainTimeout", 600, 24*3600),

@@ -26,7 +26,7 @@ func TestEmptyStackIsThreeLocalNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Cloud != "local" || c.NodeCount != 3 || len(c.Zones) != 3 || c.Binary != "bin/hypercache" ||
-		c.ReadyTimeout != 2*time.Minute || c.ForceDelete {
+		c.ReadyTimeout != 2*time.Minute || c.ForceDelete || c.Password {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -35,7 +35,7 @@ func TestEveryMistakeIsReportedAtOnce(t *testing.T) {
 	_, err := Parse(lookup(map[string]string{
 		"cloud": "moon", "nodeCount": "0", "portOffset": "-1", "zones": `["a b","c","c"]`, "writeAcks": "most",
 		"settings": `{"cluster.write_acks":"one","x":[1]}`, "readyTimeout": "soon", "forceDelete": "perhaps",
-		"replicationFactor": "8",
+		"replicationFactor": "8", "password": "hunter22",
 	}), []string{"local", "aws"})
 	var all *Error
 	if !errors.As(err, &all) {
@@ -44,13 +44,14 @@ func TestEveryMistakeIsReportedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`cloud: "moon" is not one of local, aws`, "nodeCount:", "portOffset:", `zones: "a b"`, `zones: "c" is there twice`,
 		"writeAcks:", `settings: "cluster.write_acks" has a knob`, `settings: "x"`, "readyTimeout:", "forceDelete:", "replicationFactor:",
+		`password: "hunter22" is not one of generated, none`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %q in\n%v", want, err)
 		}
 	}
-	if len(all.Problems) != 11 {
-		t.Errorf("%d problems, want 11:\n%v", len(all.Problems), err)
+	if len(all.Problems) != 12 {
+		t.Errorf("%d problems, want 12:\n%v", len(all.Problems), err)
 	}
 }
 

@@ -30,6 +30,21 @@ func TestACloudNeedsOnlyItsRegion(t *testing.T) {
 	}
 }
 
+func TestClientsOfMachinesNeedAPasswordUnlessTheStackSaysNone(t *testing.T) {
+	for _, tt := range []struct {
+		cloud, set string
+		want       bool
+	}{
+		{AWS, "", true}, {AWS, "none", false}, {AWS, "generated", true}, {Azure, "", true}, {Azure, "none", false},
+		{"local", "", false}, {"local", "none", false}, {"local", "generated", true},
+	} {
+		c, err := Parse(cloud(tt.cloud, map[string]string{"password": tt.set}), clouds)
+		if err != nil || c.Password != tt.want {
+			t.Errorf("%s with %q: a password %v, %v, want %v", tt.cloud, tt.set, c.Password, err, tt.want)
+		}
+	}
+}
+
 func TestTheGateFollowsTheAddresses(t *testing.T) {
 	c, err := Parse(cloud(AWS, map[string]string{"publicAddresses": "true"}), clouds)
 	if err != nil || c.VM.HealthGate != GatePublic {

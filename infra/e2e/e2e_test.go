@@ -78,6 +78,9 @@ func outputsAreTheContract(t *testing.T, s *stack) {
 			t.Errorf("nodes have no %s: %v", key, nodes[0])
 		}
 	}
+	if password := s.password(); password != "" {
+		t.Errorf("a local stack has the password %q unasked", password)
+	}
 	var connect string
 	s.output("connect", &connect)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -229,6 +232,48 @@ func destroyLeavesNothing(t *testing.T, s *stack) {
 		t.Errorf("files are left: %v", err)
 	}
 	s.pulumi("stack", "rm", "-s", "e2e", "--yes")
+}
+
+// TestALocalStackCanHaveAPassword gives a running cluster a password and takes it away again.
+func TestALocalStackCanHaveAPassword(t *testing.T) {
+	s := newStack(t, 6400)
+	s.up()
+	s.redis(0, "", "SET", "kept", "yes")
+	for _, tt := range []struct {
+		set   string
+		wants bool
+	}{{"generated", true}, {"none", false}} {
+		s.set("password", tt.set)
+		preview := s.pulumi("preview", "-s", "e2e", "--diff")
+		if strings.Contains(preview, "gossipKey") || strings.Contains(preview, "clusterSecret") || !strings.Contains(preview, "Node::node-2") {
+			t.Errorf("%s: the preview shows other secrets as about to change, or no node:\n%s", tt.set, preview)
+		}
+		s.up()
+		password := s.password()
+		if wants := len(password) >= 32; wants != tt.wants {
+			t.Errorf("%s: the output is %q", tt.set, password)
+		}
+		if out, err := s.try("up", "-s", "e2e", "--yes", "--skip-preview", "--expect-no-changes"); err != nil {
+			t.Errorf("%s: a second up changes something: %v\n%s", tt.set, err, out)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		cmd := exec.CommandContext(ctx, filepath.Join(s.dir, "scripts", "health-check.sh"), s.argument(0), s.argument(1), s.argument(2))
+		out, err := as(password, cmd).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: health check: %v\n%s", tt.set, err, out)
+		}
+		cmd = exec.CommandContext(ctx, "redis-cli", append(named(password), "-p", s.resp(1), "GET", "kept")...)
+		out, err = as(password, cmd).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != "yes" {
+			t.Errorf("%s: GET: %v, %s", tt.set, err, out)
+		}
+		cancel()
+		file, err := os.ReadFile(filepath.Join(s.dir, ".hypercache", "local", "e2e", "node-2", "config.yaml"))
+		if err != nil || strings.Contains(string(file), "password_file") != tt.wants {
+			t.Errorf("%s: node-2 is configured with, %v,\n%s", tt.set, err, file)
+		}
+	}
+	s.pulumi("destroy", "-s", "e2e", "--yes", "--skip-preview")
 }
 
 func TestTakenPortIsNamed(t *testing.T) {

@@ -140,7 +140,7 @@ func (s *stack) output(name string, into any) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "pulumi", "stack", "output", name, "--json", "-s", "e2e")
+	cmd := exec.CommandContext(ctx, "pulumi", "stack", "output", name, "--json", "--show-secrets", "-s", "e2e")
 	cmd.Dir, cmd.Env = s.dir, s.env
 	out, err := cmd.Output()
 	if err == nil {
@@ -153,6 +153,30 @@ func (s *stack) output(name string, into any) {
 
 // resp is the RESP port of node i, counting from 0.
 func (s *stack) resp(i int) string { return strconv.Itoa(8080 + s.offset + i) }
+
+// password is what clients give as the user default, empty where they need none. The stack must be up.
+func (s *stack) password() string {
+	s.t.Helper()
+	var password string
+	s.output("password", &password)
+	return password
+}
+
+// as has cmd give a password to the nodes it talks to. redis-cli must then name the user, too: see named.
+func as(password string, cmd *exec.Cmd) *exec.Cmd {
+	if password != "" {
+		cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+password)
+	}
+	return cmd
+}
+
+// named are redis-cli's arguments for the user default. Without the name, a node that needs no password would refuse it.
+func named(password string) []string {
+	if password == "" {
+		return nil
+	}
+	return []string{"--user", "default"}
+}
 
 // redis runs redis-cli against node i with an optional script on its standard input.
 func (s *stack) redis(i int, script string, args ...string) string {

@@ -98,6 +98,13 @@ func (v *vmStack) vm(i int, node string) []error {
 	key := ask("sh", "-c", "sed -n 's/^HYPERCACHE_CLUSTER_GOSSIP_ENCRYPT_KEY=//p' /opt/hypercache/configs/secrets.env")
 	word := ask("cat", "/opt/hypercache/configs/cluster.secret")
 	given := ask("sh", "-c", "zcat -f /var/lib/cloud/instance/user-data.txt")
+	password := ask("cat", "/opt/hypercache/configs/password")
+	if password == "" || password != v.password() || strings.Contains(given, password) {
+		fail("the password is not the stack's, or in the user data: %d bytes", len(password))
+	}
+	if got := ask("stat", "-c", "%U %a", "/opt/hypercache/configs/password"); got != "hypercache 400" {
+		fail("owner and mode of the password are %q", got)
+	}
 	if len(key) < 40 || len(word) < 32 || strings.Contains(given, key) || strings.Contains(given, word) {
 		fail("a secret is missing, or in the user data: key of %d bytes, secret of %d", len(key), len(word))
 	}

@@ -57,6 +57,9 @@ type vmStack struct {
 	lab   *fabric.Lab
 	cloud emulated
 
+	wordLock sync.Mutex
+	word     string // the password, once it is known
+
 	hostLock sync.Mutex
 	network  string       // its name in the lab, once it is there
 	host     *fabric.Host // a machine of the operator's, inside the network
@@ -193,6 +196,17 @@ func port(i int) int { return 8080 + i%3 }
 // endpoint is a node's RESP address.
 func (v *vmStack) endpoint(i int) string { return fmt.Sprintf("%s:%d", v.site.nodes[i], port(i)) }
 
+// password is that of the stack, which must be up. It is asked for once: a load has no time to run the CLI.
+func (v *vmStack) password() string {
+	v.t.Helper()
+	v.wordLock.Lock()
+	defer v.wordLock.Unlock()
+	if v.word == "" {
+		v.word = v.stack.password()
+	}
+	return v.word
+}
+
 // redisCLI runs redis-cli inside the network against node i.
 func (v *vmStack) redisCLI(i int, args ...string) (string, error) {
 	h, err := v.insideIfThere()
@@ -201,8 +215,8 @@ func (v *vmStack) redisCLI(i int, args ...string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	cmd := h.Command(ctx, "redis-cli", append([]string{"-h", v.site.nodes[i], "-p", fmt.Sprint(port(i))}, args...)...)
-	out, err := cmd.CombinedOutput()
+	words := append(named(v.password()), "-h", v.site.nodes[i], "-p", fmt.Sprint(port(i)))
+	out, err := as(v.password(), h.Command(ctx, "redis-cli", append(words, args...)...)).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
@@ -213,15 +227,23 @@ func (v *vmStack) client(nodes int) *redis.ClusterClient {
 		addrs = append(addrs, v.endpoint(i))
 	}
 	return redis.NewClusterClient(&redis.ClusterOptions{
+		Username: "default", Password: v.password(), // an empty one is not given, nor is then the name
 		Addrs: addrs, Dialer: v.dial, MaxRedirects: 16, MinRetryBackoff: 20 * time.Millisecond, MaxRetryBackoff: time.Second,
 		DialTimeout: 2 * time.Second, ReadTimeout: 6 * time.Second,
 	})
 }
 
-// get asks a node over HTTP from inside the network.
+// get asks a node over HTTP from inside the network, with the password where the path is not open to everybody.
 func (v *vmStack) get(i int, path string, into any) error {
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: v.dial, DisableKeepAlives: true}}
-	resp, err := c.Get(fmt.Sprintf("http://%s:%d%s", v.site.nodes[i], port(i)+1000, path))
+	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://%s:%d%s", v.site.nodes[i], port(i)+1000, path), nil)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(path, "/api/") && v.password() != "" {
+		req.SetBasicAuth("default", v.password())
+	}
+	resp, err := c.Do(req)
 	if err != nil {
 		return err
 	}
@@ -297,7 +319,8 @@ func (v *vmStack) healthCheck(nodes int) (string, error) {
 	for i := range nodes {
 		args = append(args, fmt.Sprintf("%s:%d:%d", v.site.nodes[i], port(i), port(i)+1000))
 	}
-	out, err := v.inside().Command(ctx, filepath.Join(v.dir, "scripts", "health-check.sh"), args...).CombinedOutput()
+	cmd := v.inside().Command(ctx, filepath.Join(v.dir, "scripts", "health-check.sh"), args...)
+	out, err := as(v.password(), cmd).CombinedOutput()
 	return string(out), err
 }
 

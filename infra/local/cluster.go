@@ -51,13 +51,15 @@ func New(ctx *pulumi.Context, name string, args Args, opts ...pulumi.ResourceOpt
 		return nil, err
 	}
 
-	c := &Cluster{Outputs: outputs.Of(args.Plan, nil)}
+	c := &Cluster{}
 	if err := ctx.RegisterComponentResource(componentType, name, c, opts...); err != nil {
 		return nil, err
 	}
-	if err := c.children(ctx, args, nodes, dir, binary, sum); err != nil {
+	password, err := c.children(ctx, args, nodes, dir, binary, sum)
+	if err != nil {
 		return nil, err
 	}
+	c.Outputs = outputs.Of(args.Plan, nil, password)
 	return c, ctx.RegisterResourceOutputs(c, c.Outputs)
 }
 
@@ -80,12 +82,19 @@ func prepare(args Args, s machine.Site) ([]prepared, error) {
 	return out, nil
 }
 
-// children registers site, nodes and roster.
-func (c *Cluster) children(ctx *pulumi.Context, args Args, nodes []prepared, dir, binary, sum string) error {
+// children registers site, nodes and roster, and returns the password that clients need, nil for none.
+func (c *Cluster) children(ctx *pulumi.Context, args Args, nodes []prepared, dir, binary, sum string) (pulumi.StringInput, error) {
 	var ground site
-	err := ctx.RegisterResource(siteType, "site", pulumi.Map{"directory": pulumi.String(dir)}, &ground, pulumi.Parent(c))
-	if err != nil {
-		return err
+	base := pulumi.Map{"directory": pulumi.String(dir)}
+	if args.Config.Password {
+		base["withPassword"] = pulumi.Bool(true)
+	}
+	if err := ctx.RegisterResource(siteType, "site", base, &ground, pulumi.Parent(c)); err != nil {
+		return nil, err
+	}
+	var password pulumi.StringInput
+	if args.Config.Password {
+		password = ground.Password
 	}
 	var chain []pulumi.Resource
 	names := pulumi.StringArray{}
@@ -95,15 +104,18 @@ func (c *Cluster) children(ctx *pulumi.Context, args Args, nodes []prepared, dir
 		inputs["binarySha256"] = pulumi.String(sum)
 		inputs["bootstrapExpect"] = pulumi.Int(args.Plan.BootstrapExpect)
 		inputs["gossipKey"], inputs["clusterSecret"] = ground.GossipKey, ground.ClusterSecret
+		if password != nil {
+			inputs["password"] = password
+		}
 		var r node
 		if err := ctx.RegisterResource(nodeType, n.Name, inputs, &r, pulumi.Parent(c), pulumi.DependsOn(chain)); err != nil {
-			return err
+			return nil, err
 		}
 		chain = []pulumi.Resource{&r}
 		names = append(names, pulumi.String(n.Name))
 	}
 	// The last node depends on all others, and the roster on it.
-	return ctx.RegisterResource(rosterType, "roster", pulumi.Map{
+	return password, ctx.RegisterResource(rosterType, "roster", pulumi.Map{
 		"directory": pulumi.String(dir), "nodes": names, "readyTimeout": seconds(args.Config.ReadyTimeout),
 	}, &roster{}, pulumi.Parent(c), pulumi.DependsOn(append(chain, &ground)))
 }

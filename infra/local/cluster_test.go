@@ -42,6 +42,9 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	if args.TypeToken == siteType {
 		out["gossipKey"] = resource.MakeSecret(resource.NewProperty("gossip"))
 		out["clusterSecret"] = resource.MakeSecret(resource.NewProperty("secret"))
+		if args.Inputs.HasValue("withPassword") {
+			out["password"] = resource.MakeSecret(resource.NewProperty("sesame"))
+		}
 	}
 	return args.Name, out, nil
 }
@@ -140,6 +143,40 @@ func TestNodesGetTheirPlanAndTheSecrets(t *testing.T) {
 	}
 }
 
+func TestNodesAndOutputsHaveThePasswordOnlyIfTheStackWantsOne(t *testing.T) {
+	bare, _, err := deploy(t, stackConfig(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Clusters from before there were passwords must not restart.
+	for name, key := range map[string]resource.PropertyKey{"site": "withPassword", "node-1": "password"} {
+		if v, ok := bare.in[name][key]; ok {
+			t.Errorf("%s of %s is %v, want none", key, name, v)
+		}
+	}
+	c := stackConfig(2)
+	c.Password = true
+	r, cluster, err := deploy(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.in["site"]["withPassword"].V; got != true {
+		t.Errorf("the site draws a password: %v", got)
+	}
+	for _, name := range []string{"node-1", "node-2"} {
+		if v := r.in[name]["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != "sesame" {
+			t.Errorf("the password of %s is %v, want it as a secret", name, v)
+		}
+		if text := r.in[name]["config"].StringValue(); strings.Contains(text, "password") {
+			t.Errorf("config:\n%s", text)
+		}
+	}
+	out, ok := cluster.Outputs["password"].(pulumi.StringOutput)
+	if !ok || !pulumi.IsSecret(out) {
+		t.Errorf("the output is %#v, want a secret", cluster.Outputs["password"])
+	}
+}
+
 func TestGrowingLeavesTheOldNodesInputsAlone(t *testing.T) {
 	three, _, err := deploy(t, stackConfig(3))
 	if err != nil {
@@ -180,7 +217,7 @@ func TestOutputsAreTheContract(t *testing.T) {
 			{"name": "node-2", "zone": "b", "privateIp": "127.0.0.1", "publicIp": "", "respPort": 8081, "httpPort": 9081, "gossipPort": 7947, "rpcPort": 7374}
 		],
 		"respEndpoints": ["127.0.0.1:8080", "127.0.0.1:8081"], "httpEndpoints": ["127.0.0.1:9080", "127.0.0.1:9081"],
-		"connect": "redis-cli -h 127.0.0.1 -p 8080"
+		"connect": "redis-cli -h 127.0.0.1 -p 8080", "password": ""
 	}`), &want); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ type (
 		pulumi.CustomResourceState
 		GossipKey     pulumi.StringOutput `pulumi:"gossipKey"`
 		ClusterSecret pulumi.StringOutput `pulumi:"clusterSecret"`
+		Password      pulumi.StringOutput `pulumi:"password"`
 	}
 	node struct {
 		pulumi.CustomResourceState

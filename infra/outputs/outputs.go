@@ -1,5 +1,8 @@
 // Package outputs makes the stack outputs that scripts and people build on, the same for every cloud: nodes, respEndpoints,
-// httpEndpoints and connect. Names and types are a contract; scripts/health-check.sh reads them.
+// httpEndpoints, connect and password. Names and types are a contract; scripts/health-check.sh reads them.
+//
+// password is what clients give as the user default: a Pulumi secret, or the empty text where they need none. It is in no other
+// output: connect is a command line, which is shown, and redis-cli takes a password from REDISCLI_AUTH.
 package outputs
 
 import (
@@ -12,8 +15,8 @@ import (
 )
 
 // Of returns the outputs of a planned cluster. public holds the nodes' public addresses in their order; nil where nodes have
-// none, and endpoints are private then.
-func Of(p plan.Plan, public []pulumi.StringInput) pulumi.Map {
+// none, and endpoints are private then. password is nil where clients need none.
+func Of(p plan.Plan, public []pulumi.StringInput, password pulumi.StringInput) pulumi.Map {
 	var nodes pulumi.MapArray
 	var resp, http pulumi.StringArray
 	for i, n := range p.Nodes {
@@ -34,7 +37,11 @@ func Of(p plan.Plan, public []pulumi.StringInput) pulumi.Map {
 	if public != nil {
 		connect = pulumi.Sprintf("redis-cli -h %s -p %d", public[0], p.Nodes[0].RESP)
 	}
-	return pulumi.Map{"nodes": nodes, "respEndpoints": resp, "httpEndpoints": http, "connect": connect}
+	secret := pulumi.Input(pulumi.String(""))
+	if password != nil {
+		secret = pulumi.ToSecret(password)
+	}
+	return pulumi.Map{"nodes": nodes, "respEndpoints": resp, "httpEndpoints": http, "connect": connect, "password": secret}
 }
 
 func endpoint(address pulumi.StringInput, port int) pulumi.StringInput {

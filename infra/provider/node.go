@@ -42,6 +42,7 @@ type NodeArgs struct {
 	Config          string `pulumi:"config"`
 	GossipKey       string `pulumi:"gossipKey" provider:"secret"`
 	ClusterSecret   string `pulumi:"clusterSecret" provider:"secret"`
+	Password        string `pulumi:"password,optional" provider:"secret"`
 	BootstrapExpect int    `pulumi:"bootstrapExpect"`
 	ReadyTimeout    int    `pulumi:"readyTimeout"`
 	DrainTimeout    int    `pulumi:"drainTimeout"`
@@ -60,6 +61,7 @@ func (n *NodeArgs) Annotate(a infer.Annotator) {
 	a.Describe(&n.Config, "The node's configuration file without secrets. A change restarts the node.")
 	a.Describe(&n.GossipKey, "The site's gossip key.")
 	a.Describe(&n.ClusterSecret, "The site's cluster secret.")
+	a.Describe(&n.Password, "The site's password. Empty: clients need none.")
 	a.Describe(&n.BootstrapExpect, "How many nodes form the first cluster together.")
 	a.Describe(&n.ReadyTimeout, "Seconds from the start until it must be ready, and that others may take before it is stopped.")
 	a.Describe(&n.DrainTimeout, "Seconds for handing its data over before it leaves.")
@@ -85,7 +87,7 @@ func (a NodeArgs) spec() machine.Spec {
 	return machine.Spec{
 		Name: a.Name, Address: a.Address, RESP: a.RESPPort, HTTP: a.HTTPPort, Gossip: a.GossipPort, RPC: a.RPCPort, TLS: a.TLS,
 		Program: a.Binary, SHA256: a.BinarySHA256, Config: a.Config, GossipKey: a.GossipKey, ClusterSecret: a.ClusterSecret,
-		BootstrapExpect: a.BootstrapExpect, ReadyTimeout: seconds(a.ReadyTimeout), DrainTimeout: seconds(a.DrainTimeout),
+		Password: a.Password, BootstrapExpect: a.BootstrapExpect, ReadyTimeout: seconds(a.ReadyTimeout), DrainTimeout: seconds(a.DrainTimeout),
 		StopTimeout: seconds(a.StopTimeout), ForceDelete: a.ForceDelete,
 	}
 }
@@ -144,6 +146,7 @@ func (*Node) Diff(_ context.Context, req infer.DiffRequest[NodeArgs, NodeState])
 	field("config", old.Config == now.Config)
 	field("gossipKey", old.GossipKey == now.GossipKey)
 	field("clusterSecret", old.ClusterSecret == now.ClusterSecret)
+	field("password", old.Password == now.Password)
 	field("bootstrapExpect", old.BootstrapExpect == now.BootstrapExpect)
 	field("readyTimeout", old.ReadyTimeout == now.ReadyTimeout)
 	field("drainTimeout", old.DrainTimeout == now.DrainTimeout)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,14 +50,16 @@ func (s *Site) Annotate(a infer.Annotator) {
 	a.Describe(&s, "The directory of a local cluster and the secrets that its nodes share.")
 }
 
-// SiteArgs are a Site's inputs.
+// SiteArgs are a Site's inputs. What came later is optional: the states of older sites lack it.
 type SiteArgs struct {
-	Directory string `pulumi:"directory" provider:"replaceOnChanges"`
+	Directory    string `pulumi:"directory" provider:"replaceOnChanges"`
+	WithPassword bool   `pulumi:"withPassword,optional"`
 }
 
 // Annotate describes the inputs in the schema.
 func (s *SiteArgs) Annotate(a infer.Annotator) {
 	a.Describe(&s.Directory, "Absolute path. It is created, and removed with everything in it.")
+	a.Describe(&s.WithPassword, "Draw a password for clients as well.")
 }
 
 // SiteState is a Site's state.
@@ -64,12 +67,37 @@ type SiteState struct {
 	SiteArgs
 	GossipKey     string `pulumi:"gossipKey" provider:"secret"`
 	ClusterSecret string `pulumi:"clusterSecret" provider:"secret"`
+	Password      string `pulumi:"password,optional" provider:"secret"`
 }
 
 // Annotate describes the outputs in the schema.
 func (s *SiteState) Annotate(a infer.Annotator) {
 	a.Describe(&s.GossipKey, "Encrypts gossip: base64 of 32 random bytes.")
 	a.Describe(&s.ClusterSecret, "Authenticates nodes to each other: base64 of 32 random bytes.")
+	a.Describe(&s.Password, "What clients give as the user default: 48 letters and digits. Empty: there is none.")
+}
+
+// WireDependencies says which secrets stay, so that the preview of a password does not show the others as about to change.
+func (*Site) WireDependencies(f infer.FieldSelector, args *SiteArgs, state *SiteState) {
+	f.OutputField(&state.WithPassword).DependsOn(f.InputField(&args.WithPassword))
+	f.OutputField(&state.Password).AlwaysKnown() // see Update
+	for _, secret := range []*string{&state.GossipKey, &state.ClusterSecret, &state.Password} {
+		f.OutputField(secret).AlwaysSecret()
+	}
+	for _, field := range []*string{&state.Directory, &state.GossipKey, &state.ClusterSecret} {
+		f.OutputField(field).DependsOn(f.InputField(&args.Directory))
+	}
+}
+
+// withPassword draws a password where there shall be one and is none, and forgets one that shall not be.
+func (s SiteState) withPassword() SiteState {
+	switch {
+	case !s.WithPassword:
+		s.Password = ""
+	case s.Password == "":
+		s.Password = randomPassword()
+	}
+	return s
 }
 
 // Create makes the directory and draws the secrets.
@@ -85,6 +113,18 @@ func (*Site) Create(_ context.Context, req infer.CreateRequest[SiteArgs]) (infer
 		return resp, fmt.Errorf("make site: %w", err)
 	}
 	resp.Output.GossipKey, resp.Output.ClusterSecret = randomKey(), randomKey()
+	resp.Output = resp.Output.withPassword()
+	return resp, nil
+}
+
+// Update gives the site a password or takes it away; its other secrets stay.
+func (*Site) Update(_ context.Context, req infer.UpdateRequest[SiteArgs, SiteState]) (infer.UpdateResponse[SiteState], error) {
+	resp := infer.UpdateResponse[SiteState]{Output: req.State}
+	resp.Output.SiteArgs = req.Inputs
+	if resp.Output = resp.Output.withPassword(); req.DryRun && resp.Output.Password != req.State.Password && req.Inputs.WithPassword {
+		// Nodes compare it with theirs and show as about to change, which they would not with one that is not known.
+		resp.Output.Password = "drawn by the update"
+	}
 	return resp, nil
 }
 
@@ -92,6 +132,13 @@ func randomKey() string {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails: it aborts the program instead
 	return base64.StdEncoding.EncodeToString(key)
+}
+
+// randomPassword has no letter that a URL or a shell would take for something else.
+func randomPassword() string {
+	word := make([]byte, 24)
+	rand.Read(word) // as above
+	return hex.EncodeToString(word)
 }
 
 // Delete stops what still runs there and removes the directory.

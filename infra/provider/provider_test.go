@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi-go-provider/infer"
+	"github.com/pulumi/pulumi/sdk/v3/go/property"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 
 	"hypercache/infra/provider/machine"
@@ -40,7 +42,8 @@ func TestSchemaHasTheResourcesAndHidesTheSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for token, secrets := range map[string][]string{
-		"hypercache:index:Site": {"clusterSecret", "gossipKey"}, "hypercache:index:Node": {"clusterSecret", "gossipKey"}, "hypercache:index:Roster": nil,
+		"hypercache:index:Site": {"clusterSecret", "gossipKey", "password"},
+		"hypercache:index:Node": {"clusterSecret", "gossipKey", "password"}, "hypercache:index:Roster": nil,
 	} {
 		r, ok := schema.Resources[token]
 		if !ok || r.Description == "" {
@@ -89,6 +92,98 @@ func TestSiteDrawsItsSecretsOnCreationAndLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestASiteGetsAndLosesItsPasswordAndKeepsItsOtherSecrets(t *testing.T) {
+	bare, err := createSite(t.TempDir(), false)
+	if err != nil || bare.Output.Password != "" {
+		t.Fatalf("%+v, %v, want no password", bare.Output, err)
+	}
+	update := func(from SiteState, with, preview bool) SiteState {
+		t.Helper()
+		resp, err := (&Site{}).Update(context.Background(), infer.UpdateRequest[SiteArgs, SiteState]{
+			State: from, Inputs: SiteArgs{Directory: from.Directory, WithPassword: with}, DryRun: preview,
+		})
+		if err != nil || resp.Output.GossipKey != from.GossipKey || resp.Output.ClusterSecret != from.ClusterSecret {
+			t.Errorf("%+v of %+v, %v, want its keys to stay", resp.Output, from, err)
+		}
+		return resp.Output
+	}
+	if one, two := update(bare.Output, true, true), update(bare.Output, true, true); one.Password == "" || one.Password != two.Password {
+		t.Errorf("previews drew %q and %q", one.Password, two.Password)
+	}
+	with := update(bare.Output, true, false)
+	if !regexp.MustCompile(`^[a-zA-Z0-9]{32,}$`).MatchString(with.Password) {
+		t.Errorf("the password is %q, want at least 32 letters and digits", with.Password)
+	}
+	if again := update(with, true, false); again.Password != with.Password {
+		t.Errorf("%q became %q without a reason", with.Password, again.Password)
+	}
+	if other := update(bare.Output, true, false); other.Password == with.Password {
+		t.Error("two sites have the same password")
+	}
+	if without := update(with, false, false); without.Password != "" {
+		t.Errorf("the password %q is left", without.Password)
+	}
+}
+
+func TestThePreviewOfAPasswordLeavesTheOtherSecretsAlone(t *testing.T) {
+	s := newSeats(t)
+	state := property.NewMap(map[string]property.Value{
+		"directory": property.New("/site"), "gossipKey": property.New("g").WithSecret(true), "clusterSecret": property.New("c").WithSecret(true),
+	})
+	inputs := property.NewMap(map[string]property.Value{"directory": property.New("/site"), "withPassword": property.New(true)})
+	resp, err := s.Update(p.UpdateRequest{ID: "/site", Urn: urn("Site", "site"), State: state, Inputs: inputs, DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"gossipKey": "g", "clusterSecret": "c"} {
+		if v := resp.Properties.Get(name); !v.Secret() || !v.IsString() || v.AsString() != want {
+			t.Errorf("%s is %v, want what it was, as a secret", name, v)
+		}
+	}
+	// Nodes take one that is not known for an empty one, and would not show as about to change.
+	if v := resp.Properties.Get("password"); !v.Secret() || !v.IsString() || v.AsString() == "" {
+		t.Errorf("the password is %v, want a text, as a secret", v)
+	}
+}
+
+// TestStatesFromBeforePasswordsAreRead: without this, an update of the program would strand every local cluster.
+func TestStatesFromBeforePasswordsAreRead(t *testing.T) {
+	s := newSeats(t)
+	dir := filepath.Join(t.TempDir(), "local", "stack")
+	site := property.NewMap(map[string]property.Value{
+		"directory": property.New(dir), "gossipKey": property.New("g"), "clusterSecret": property.New("c"),
+	})
+	diff, err := s.Diff(p.DiffRequest{
+		ID: dir, Urn: urn("Site", "site"), State: site, Inputs: property.NewMap(map[string]property.Value{"directory": property.New(dir)}),
+	})
+	if err != nil || diff.HasChanges {
+		t.Errorf("the site: %+v, %v", diff, err)
+	}
+	if err := s.Delete(p.DeleteRequest{ID: dir, Urn: urn("Site", "site"), Properties: site}); err != nil {
+		t.Errorf("the site cannot go: %v", err)
+	}
+	inputs := property.NewMap(map[string]property.Value{
+		"directory": property.New("/site"), "name": property.New("node-1"), "address": property.New("127.0.0.1"), "respPort": property.New(1.0),
+		"httpPort": property.New(2.0), "gossipPort": property.New(3.0), "rpcPort": property.New(4.0), "tls": property.New(false),
+		"binary": property.New("/b"), "binarySha256": property.New("aa"), "config": property.New("server: {}"), "gossipKey": property.New("g"),
+		"clusterSecret": property.New("c"), "bootstrapExpect": property.New(3.0), "readyTimeout": property.New(1.0),
+		"drainTimeout": property.New(1.0), "stopTimeout": property.New(1.0), "forceDelete": property.New(false),
+	})
+	state := inputs.Set("pid", property.New(7.0)).Set("status", property.New("running"))
+	diff, err = s.Diff(p.DiffRequest{ID: "node-1", Urn: urn("Node", "node-1"), State: state, Inputs: inputs})
+	if err != nil || diff.HasChanges {
+		t.Errorf("the node: %+v, %v", diff, err)
+	}
+	fleet := property.NewMap(map[string]property.Value{
+		"cluster": property.New("c"), "nodes": property.New(map[string]property.Value{}), "founders": property.New(3.0),
+		"proxy": property.New(""), "off": property.New(false),
+	})
+	diff, err = s.Diff(p.DiffRequest{ID: "c", Urn: urn("Fleet", "fleet"), State: fleet, Inputs: fleet.Set("password", property.New("x"))})
+	if err != nil || !diff.HasChanges || diff.DetailedDiff["password"].Kind != p.Add {
+		t.Errorf("the fleet: %+v, %v, want its password added", diff, err)
+	}
+}
+
 func TestSiteNeedsAnAbsoluteDirectory(t *testing.T) {
 	if _, err := createSite("somewhere", false); err == nil || !strings.Contains(err.Error(), "absolute") {
 		t.Errorf("got %v, want a refusal", err)
@@ -134,7 +229,7 @@ func TestNodeThatIsNotRunningIsAChange(t *testing.T) {
 func TestEveryInputIsCompared(t *testing.T) {
 	fields := reflect.TypeFor[NodeArgs]()
 	for i := range fields.NumField() {
-		name := fields.Field(i).Tag.Get("pulumi")
+		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("pulumi"), ",")
 		d := diff(t, machine.Running, func(a *NodeArgs) {
 			switch f := reflect.ValueOf(a).Elem().Field(i); f.Kind() {
 			case reflect.String:

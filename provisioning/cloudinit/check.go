@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -76,8 +77,9 @@ func (b Binary) check() []error {
 
 func (s Secrets) check(cloud string) []error {
 	var problems []error
-	for _, v := range []variable{{"gossip key", s.GossipKey}, {"cluster secret", s.ClusterSecret}} {
+	for _, v := range []variable{{"gossip key", s.GossipKey}, {"cluster secret", s.ClusterSecret}, {"password", s.Password}} {
 		switch {
+		case v.name == "password" && v.value == "":
 		case cloud == "azure" && !matches(`https://[A-Za-z0-9-]+\.[a-z0-9.:-]+/secrets/[A-Za-z0-9-]+(/[0-9a-f]+)?`, v.value):
 			problems = append(problems, fmt.Errorf("%s %q: want an address like https://VAULT.vault.azure.net/secrets/NAME", v.name, v.value))
 		case cloud != "azure" && !matches(`[A-Za-z0-9/_+=.@:!-]+`, v.value):
@@ -104,6 +106,9 @@ func (m *Metric) check(cloud string) []error {
 	return problems
 }
 
+// onMachine are the keys of files that hold secrets, which setup puts on the machine and names.
+var onMachine = []string{"cluster.secret_file", "auth.password_file"}
+
 // checkConfig refuses what is no configuration of a node, and any secret in one.
 func checkConfig(text string) []error {
 	sections := map[string]map[string]any{}
@@ -116,7 +121,7 @@ func checkConfig(text string) []error {
 	var problems []error
 	for _, k := range config.Keys() {
 		section, name, _ := strings.Cut(k.Path, ".")
-		if value, set := sections[section][name]; set && value != "" && (k.Secret || k.Path == "cluster.secret_file") {
+		if value, set := sections[section][name]; set && value != "" && (k.Secret || slices.Contains(onMachine, k.Path)) {
 			problems = append(problems, fmt.Errorf("configuration: %s: secrets reach the machine on another way, leave it out", k.Path))
 		}
 	}

@@ -4,6 +4,7 @@
     cloud program FILE         the node program, into FILE
     cloud gossip-key FILE      the key that encrypts gossip, as the node's environment, into FILE
     cloud cluster-secret FILE  the secret that authenticates nodes to each other, into FILE
+    cloud password FILE        the passwords of clients, one on a line, into FILE
     cloud metric               reports how full the data disk is
 
 What differs between machines comes in the environment. Python and its standard library, because cloud-init brings them to every
@@ -222,7 +223,10 @@ def gossip_key(file):
         good = False
     if not good:
         raise Never("secrets: %s is not the base64 of 16, 24 or 32 bytes; `hypercache keygen` makes one" % name)
-    write(file, "HYPERCACHE_CLUSTER_GOSSIP_ENCRYPT_KEY=%s\nHYPERCACHE_CLUSTER_SECRET_FILE=%s/configs/cluster.secret\n" % (key, HOME))
+    lines = ["HYPERCACHE_CLUSTER_GOSSIP_ENCRYPT_KEY=" + key, "HYPERCACHE_CLUSTER_SECRET_FILE=%s/configs/cluster.secret" % HOME]
+    if ENV.get("HC_PASSWORD"):
+        lines.append("HYPERCACHE_AUTH_PASSWORD_FILE=%s/configs/password" % HOME)
+    write(file, "\n".join(lines) + "\n")
 
 
 def cluster_secret(file):
@@ -231,6 +235,14 @@ def cluster_secret(file):
     if len(value.encode()) < 16:
         raise Never("secrets: %s has less than 16 bytes; `hypercache keygen` makes one" % name)
     write(file, value + "\n")
+
+
+def password(file):
+    name = ENV["HC_PASSWORD"]
+    lines = [line.strip() for line in secret(name).splitlines() if line.strip()]
+    if not lines or any(len(line.encode()) < 8 for line in lines):
+        raise Never("secrets: %s is not passwords of at least 8 bytes, one on a line" % name)
+    write(file, "\n".join(lines) + "\n")
 
 
 def used(directory):
@@ -267,7 +279,8 @@ def metric():
 
 
 def main(verb="", *args):
-    verbs = {"program": (program, 1), "gossip-key": (gossip_key, 1), "cluster-secret": (cluster_secret, 1), "metric": (metric, 0)}
+    verbs = {"program": (program, 1), "gossip-key": (gossip_key, 1), "cluster-secret": (cluster_secret, 1), "password": (password, 1),
+             "metric": (metric, 0)}
     action, want = verbs.get(verb, (None, 0))
     if action is None or len(args) != want:
         sys.exit(__doc__)

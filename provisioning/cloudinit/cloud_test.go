@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"hypercache/internal/need"
+	"hypercache/node/config"
 )
 
 // What the clouds of these tests hand out and keep.
@@ -28,6 +29,7 @@ const (
 	azureToken = "eyJ0eXAiOiJKV1QifQ.azure.token"
 	gossipKey  = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 	nodeSecret = "a-secret-of-enough-bytes"
+	passwords  = "the-new-password\n  the old password\r\n\n"
 )
 
 // cloudDouble is metadata service and services of a cloud in one: it counts requests and refuses what the real ones
@@ -124,7 +126,7 @@ func (c *cloudDouble) run(m Machine, more []string, args ...string) (int, string
 	if err != nil && !errors.As(err, &exit) {
 		c.t.Fatal(err)
 	}
-	for _, credential := range []string{roleSecret, roleToken, azureToken, gossipKey, nodeSecret, "imds-token"} {
+	for _, credential := range []string{roleSecret, roleToken, azureToken, gossipKey, nodeSecret, "the-new-password", "the old password", "imds-token"} {
 		if strings.Contains(string(out), credential) {
 			c.t.Errorf("the log shows a credential:\n%s", out)
 		}
@@ -190,7 +192,10 @@ func TestAWSGivesSecretsToTheRole(t *testing.T) {
 			return
 		}
 		answer := map[string]string{"SecretString": gossipKey}
-		if strings.Contains(ask.SecretId, "cluster") {
+		switch {
+		case strings.Contains(ask.SecretId, "password"):
+			answer = map[string]string{"SecretString": passwords}
+		case strings.Contains(ask.SecretId, "cluster"):
 			answer = map[string]string{"SecretBinary": base64.StdEncoding.EncodeToString([]byte(nodeSecret))}
 		}
 		_ = json.NewEncoder(w).Encode(answer)
@@ -210,21 +215,24 @@ func TestAzureGivesSecretsToTheIdentity(t *testing.T) {
 			_, _ = io.WriteString(w, `{"error":{"code":"Forbidden","message":"`+r.Header.Get("Authorization")+`"}}`)
 			return
 		}
-		value := map[string]string{"/secrets/gossip-key": gossipKey, "/secrets/cluster-secret": nodeSecret + "\n"}[r.URL.Path]
+		value := map[string]string{"/secrets/gossip-key": gossipKey, "/secrets/cluster-secret": nodeSecret + "\n", "/secrets/password": passwords}[r.URL.Path]
 		_ = json.NewEncoder(w).Encode(map[string]string{"value": value})
 	}, 0)
 	m := onAzure(t)
-	m.Secrets = Secrets{GossipKey: c.server.URL + "/secrets/gossip-key", ClusterSecret: c.server.URL + "/secrets/cluster-secret"}
+	at := c.server.URL + "/secrets/"
+	m.Secrets = Secrets{GossipKey: at + "gossip-key", ClusterSecret: at + "cluster-secret", Password: at + "password"}
 	c.secretsArrive(m)
 }
 
-// secretsArrive checks that both secrets are written as the unit and the node read them, for their owner alone.
+// secretsArrive checks that all secrets are written as the unit and the node read them, for their owner alone.
 func (c *cloudDouble) secretsArrive(m Machine) {
 	c.t.Helper()
 	for verb, want := range map[string]string{
 		"gossip-key": "HYPERCACHE_CLUSTER_GOSSIP_ENCRYPT_KEY=" + gossipKey +
-			"\nHYPERCACHE_CLUSTER_SECRET_FILE=/opt/hypercache/configs/cluster.secret\n",
+			"\nHYPERCACHE_CLUSTER_SECRET_FILE=/opt/hypercache/configs/cluster.secret" +
+			"\nHYPERCACHE_AUTH_PASSWORD_FILE=/opt/hypercache/configs/password\n",
 		"cluster-secret": nodeSecret + "\n",
+		"password":       "the-new-password\nthe old password\n",
 	} {
 		file := fileIn(c.t)
 		if err := os.WriteFile(file, []byte("of an attempt that was cut short, and longer than what comes now: "+want), 0o644); err != nil {
@@ -238,6 +246,28 @@ func (c *cloudDouble) secretsArrive(m Machine) {
 		if got := read(c.t, file); got != want || err != nil || info.Mode().Perm() != 0o600 {
 			c.t.Errorf("%s: %v, %v, reads %q, want %q", verb, info.Mode(), err, got, want)
 		}
+	}
+	m.Secrets.Password = ""
+	file := fileIn(c.t)
+	if status, out := c.run(m, nil, "gossip-key", file); status != 0 || strings.Contains(read(c.t, file), "PASSWORD") {
+		c.t.Errorf("status %d, a node without a password is told of one:\n%s", status, out)
+	}
+}
+
+// TestTheNodeReadsWhatItIsGiven holds the names in secrets.env against the node's own.
+func TestTheNodeReadsWhatItIsGiven(t *testing.T) {
+	c := newCloud(t, func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]string{"value": gossipKey})
+	})
+	m, file := onAzure(t), fileIn(t)
+	m.Secrets.GossipKey = c.server.URL + "/secrets/gossip-key"
+	if status, out := c.run(m, nil, "gossip-key", file); status != 0 {
+		t.Fatalf("status %d:\n%s", status, out)
+	}
+	got, err := config.Load(config.Sources{Env: strings.Fields(read(t, file)), Search: []string{}})
+	if err != nil || got.Cluster.GossipEncryptKey != gossipKey || got.Cluster.SecretFile != configDir+"cluster.secret" ||
+		got.Auth.PasswordFile != configDir+"password" {
+		t.Errorf("the node reads %+v, %+v, %v", got.Cluster, got.Auth, err)
 	}
 }
 
@@ -303,8 +333,8 @@ func TestWhatOnlyAPersonCanMendIsNotTriedAgain(t *testing.T) {
 	})
 	m := onAzure(t)
 	m.Binary = Binary{URL: c.server.URL + "/hypercache", SHA256: m.Binary.SHA256}
-	m.Secrets = Secrets{GossipKey: c.server.URL + "/secrets/a", ClusterSecret: c.server.URL + "/secrets/b"}
-	for verb, want := range map[string]string{"program": "404", "gossip-key": "base64", "cluster-secret": "16 bytes"} {
+	m.Secrets = Secrets{GossipKey: c.server.URL + "/secrets/a", ClusterSecret: c.server.URL + "/secrets/b", Password: c.server.URL + "/secrets/c"}
+	for verb, want := range map[string]string{"program": "404", "gossip-key": "base64", "cluster-secret": "16 bytes", "password": "8 bytes"} {
 		before := c.asked()
 		status, out := c.run(m, nil, verb, fileIn(t))
 		if status != 78 || !strings.Contains(out, want) || c.asked() != before+1 {

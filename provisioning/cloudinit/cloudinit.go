@@ -56,8 +56,8 @@ type Binary struct {
 }
 
 // Secrets are where the cluster's secrets are: on AWS names or ARNs of Secrets Manager, on Azure addresses like
-// https://VAULT.vault.azure.net/secrets/NAME.
-type Secrets struct{ GossipKey, ClusterSecret string }
+// https://VAULT.vault.azure.net/secrets/NAME. An empty Password is none: clients need none.
+type Secrets struct{ GossipKey, ClusterSecret, Password string }
 
 // Metric is under what names a node reports how full its data disk is: on AWS as a metric of the namespace, on Azure
 // as a custom metric of the resource, the VM.

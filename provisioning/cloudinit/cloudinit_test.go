@@ -44,6 +44,7 @@ func onAWS(t *testing.T) Machine {
 		Secrets: Secrets{
 			GossipKey:     "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hypercache-test-gossip-AbCdEf",
 			ClusterSecret: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hypercache-test-cluster-GhIjKl",
+			Password:      "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hypercache-test-password-MnOpQr",
 		},
 		DataDevices: []string{"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0", "/dev/sdf", "/dev/xvdf"},
 		Metric:      &Metric{Namespace: "hypercache", Node: "node-1"},
@@ -58,6 +59,7 @@ func onAzure(t *testing.T) Machine {
 	m.Secrets = Secrets{
 		GossipKey:     "https://hypercachetest0a1b.vault.azure.net/secrets/gossip-key",
 		ClusterSecret: "https://hypercachetest0a1b.vault.azure.net/secrets/cluster-secret",
+		Password:      "https://hypercachetest0a1b.vault.azure.net/secrets/password",
 	}
 	m.DataDevices = []string{"/dev/disk/azure/scsi1/lun0", "/dev/disk/azure/data/by-lun/0"}
 	m.Metric.ResourceID = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/hypercache-test" +
@@ -190,6 +192,7 @@ func longest(t *testing.T) Machine {
 	m.Binary.SHA256 = fmt.Sprintf("%064x", noise.Uint64())
 	m.Secrets.GossipKey = "https://" + name(24) + ".vault.azure.net/secrets/" + name(127)
 	m.Secrets.ClusterSecret = "https://" + name(24) + ".vault.azure.net/secrets/" + name(127)
+	m.Secrets.Password = "https://" + name(24) + ".vault.azure.net/secrets/" + name(127)
 	m.Metric.ResourceID = "/subscriptions/" + name(36) + "/resourceGroups/" + name(90) + "/providers/Microsoft.Compute/virtualMachines/" + name(64)
 	m.SSHKey = "ssh-rsa " + name(1372) + " " + name(64) // RSA with 8192 bits
 	m.Config = configOf(t, map[string]string{
@@ -214,16 +217,17 @@ func TestTooMuchUserDataIsRefused(t *testing.T) {
 
 func TestAllMistakesAreNamedAtOnce(t *testing.T) {
 	m := Machine{
-		Cloud: "gcp", Region: "West Europe", Hostname: "Node_1", Config: "cluster:\n  gossip_encrypt_key: c2VjcmV0\n  secret_file: /s\n",
+		Cloud: "gcp", Region: "West Europe", Hostname: "Node_1", Config: "cluster:\n  gossip_encrypt_key: c2VjcmV0\n  secret_file: /s\nauth:\n  password_file: /p\n",
 		Binary: Binary{URL: "ftp://x/y", SHA256: "abc", Signed: true}, DataDevices: []string{"sdf", "/dev/a b"},
-		Secrets: Secrets{GossipKey: "it's", ClusterSecret: ""}, Metric: &Metric{}, SSHKey: "ssh-rsa AAAA\nssh-rsa BBBB",
+		Secrets: Secrets{GossipKey: "it's", ClusterSecret: "", Password: "a b"}, Metric: &Metric{}, SSHKey: "ssh-rsa AAAA\nssh-rsa BBBB",
 	}
 	_, err := Text(m)
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		`cloud "gcp"`, `region "West Europe"`, `hostname "Node_1"`, "cluster.gossip_encrypt_key", "cluster.secret_file", "ftp://x/y", `"abc"`,
+		`cloud "gcp"`, `region "West Europe"`, `hostname "Node_1"`, "cluster.gossip_encrypt_key", "cluster.secret_file",
+		"auth.password_file", "ftp://x/y", `"abc"`, `password "a b"`,
 		`"sdf"`, `"/dev/a b"`, `gossip key "it's"`, `cluster secret ""`, "namespace", "metric's node", "SSH key", "HC_GOSSIP_KEY",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -235,19 +239,29 @@ func TestAllMistakesAreNamedAtOnce(t *testing.T) {
 	}
 }
 
+func TestAMachineWithoutAPasswordIsToldOfNone(t *testing.T) {
+	for _, m := range []Machine{onAWS(t), onAzure(t)} {
+		m.Secrets.Password = ""
+		if _, text := parse(t, m); !strings.Contains(text, "HC_PASSWORD=''\n") {
+			t.Errorf("%s: machine.env has a password, or none is said", m.Cloud)
+		}
+	}
+}
+
 func TestWhatIsWrongForOneCloudOnly(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Machine)
 		want   string
 	}{
-		"a secret without address": {func(m *Machine) { m.Secrets.GossipKey = "gossip" }, "vault.azure.net"},
-		"a metric without VM":      {func(m *Machine) { m.Metric.ResourceID = "" }, "resource id"},
-		"a signed http address":    {func(m *Machine) { m.Binary.URL = "http://a/b" }, "https://"},
-		"no configuration":         {func(m *Machine) { m.Config = "" }, "nodeconf.Render"},
-		"no YAML":                  {func(m *Machine) { m.Config = "a: [" }, "configuration"},
-		"a host only":              {func(m *Machine) { m.Binary.URL = "https://a/" }, "binary"},
-		"a password in the URL":    {func(m *Machine) { m.Binary.URL = "https://u:p@a/b" }, "binary"},
-		"another secret":           {func(m *Machine) { m.Config = "cluster:\n  rpc_auth_key: abc\n" }, "cluster.rpc_auth_key"},
+		"a secret without address":           {func(m *Machine) { m.Secrets.GossipKey = "gossip" }, "vault.azure.net"},
+		"a password in place of where it is": {func(m *Machine) { m.Secrets.Password = "hunter22" }, `password "hunter22": want an address`},
+		"a metric without VM":                {func(m *Machine) { m.Metric.ResourceID = "" }, "resource id"},
+		"a signed http address":              {func(m *Machine) { m.Binary.URL = "http://a/b" }, "https://"},
+		"no configuration":                   {func(m *Machine) { m.Config = "" }, "nodeconf.Render"},
+		"no YAML":                            {func(m *Machine) { m.Config = "a: [" }, "configuration"},
+		"a host only":                        {func(m *Machine) { m.Binary.URL = "https://a/" }, "binary"},
+		"a password in the URL":              {func(m *Machine) { m.Binary.URL = "https://u:p@a/b" }, "binary"},
+		"another secret":                     {func(m *Machine) { m.Config = "cluster:\n  rpc_auth_key: abc\n" }, "cluster.rpc_auth_key"},
 	} {
 		m := onAzure(t)
 		c.change(&m)

@@ -16,6 +16,7 @@ func variables(m Machine) []variable {
 		{"HC_DATA_DEVICES", strings.Join(m.DataDevices, " ")},
 		{"HC_BINARY_URL", m.Binary.URL}, {"HC_BINARY_SHA256", m.Binary.SHA256}, {"HC_BINARY_SIGNED", signed},
 		{"HC_GOSSIP_KEY", m.Secrets.GossipKey}, {"HC_CLUSTER_SECRET", m.Secrets.ClusterSecret},
+		{"HC_PASSWORD", m.Secrets.Password},
 	}
 	if m.Metric != nil {
 		out = append(out, variable{"HC_METRIC", DiskMetric}, variable{"HC_METRIC_NAMESPACE", m.Metric.Namespace},

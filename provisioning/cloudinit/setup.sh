@@ -155,6 +155,7 @@ secrets() {
 	# systemd reads this one for the node, which needs no right to it.
 	secret gossip-key "$configs/secrets.env" root:root
 	secret cluster-secret "$configs/cluster.secret" hypercache:hypercache
+	[ -z "$HC_PASSWORD" ] || secret password "$configs/password" hypercache:hypercache
 }
 
 [ $# -gt 0 ] || set -- directories data_disk program secrets

@@ -48,6 +48,7 @@ func newRig(t *testing.T) *rig {
 	r.env = []string{
 		"PATH=" + r.bin + ":" + os.Getenv("PATH"), "HC_HOME=" + r.home, "HC_WAIT=0", "HC_DATA_DEVICES=",
 		"HC_BINARY_URL=https://example.test/hypercache", "HC_BINARY_SHA256=" + sumOf("program"),
+		"HC_PASSWORD=where-it-is",
 	}
 	return r
 }
@@ -304,15 +305,26 @@ func TestSecretsAreFetchedOnceAndAreTheOwnersAlone(t *testing.T) {
 			t.Fatalf("status %d:\n%s", status, out)
 		}
 	}
-	if n := strings.Count(strings.Join(r.called(), "\n"), "cloud "); n != 2 {
+	if n := strings.Count(strings.Join(r.called(), "\n"), "cloud "); n != 3 {
 		t.Errorf("asked %d times, want once for each secret:\n%s", n, strings.Join(r.called(), "\n"))
 	}
-	for name, owner := range map[string]string{"secrets.env": "root:root", "cluster.secret": "hypercache:hypercache"} {
+	for name, owner := range map[string]string{
+		"secrets.env": "root:root", "cluster.secret": "hypercache:hypercache", "password": "hypercache:hypercache",
+	} {
 		path := r.home + "/configs/" + name
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != 0o400 || !r.calls("chown "+owner+" "+path) {
 			t.Errorf("%s: %v, %v, want mode 0400 and owner %s", name, info, err, owner)
 		}
+	}
+}
+
+func TestWithoutAPasswordNoneIsFetched(t *testing.T) {
+	r := newRig(t)
+	r.env = append(r.env, "HC_PASSWORD=")
+	r.cloud(`printf '%s' "$1" >"$2"`)
+	if status, out := r.run("secrets"); status != 0 || r.calls("cloud password") || !r.calls("cloud cluster-secret") {
+		t.Errorf("status %d:\n%s\n%s", status, out, strings.Join(r.called(), "\n"))
 	}
 }
 

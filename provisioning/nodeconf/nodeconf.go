@@ -77,12 +77,9 @@ func (n Node) values() (map[string]string, error) {
 	return v, nil
 }
 
-func isSecret(key string) bool { return key == gossipKeyPath || key == secretFilePath }
-
-const (
-	gossipKeyPath  = "cluster.gossip_encrypt_key"
-	secretFilePath = "cluster.secret_file"
-)
+func isSecret(key string) bool {
+	return key == "cluster.gossip_encrypt_key" || key == "cluster.secret_file" || key == "auth.password_file"
+}
 
 // Render returns the node's configuration file. The same Node always gives the same bytes. A node that would refuse
 // the file is an error here, naming every problem.
@@ -135,25 +132,30 @@ func scalar(key, s string) string {
 	return strconv.Quote(s)
 }
 
-// AddSecrets returns text, a file of Render, with the gossip key and the path of the cluster secret's file in it.
-func AddSecrets(text, gossipKey, secretFile string) (string, error) {
+// Secrets are what a node knows and nobody else: the gossip key itself, and the files that hold the cluster secret and the
+// passwords of clients. An empty one leaves its key out.
+type Secrets struct{ GossipKey, SecretFile, PasswordFile string }
+
+// AddSecrets returns text, a file of Render, with the secrets in it.
+func AddSecrets(text string, s Secrets) (string, error) {
 	doc := map[string]any{}
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		return "", fmt.Errorf("read node configuration: %w", err)
 	}
-	cluster, ok := doc["cluster"].(map[string]any)
-	if !ok && doc["cluster"] != nil {
-		return "", fmt.Errorf("read node configuration: cluster is not a section")
-	}
-	if cluster == nil {
-		cluster = map[string]any{}
-		doc["cluster"] = cluster
-	}
-	if gossipKey != "" {
-		cluster["gossip_encrypt_key"] = gossipKey
-	}
-	if secretFile != "" {
-		cluster["secret_file"] = secretFile
+	for _, add := range []struct{ section, name, value string }{
+		{"cluster", "gossip_encrypt_key", s.GossipKey}, {"cluster", "secret_file", s.SecretFile}, {"auth", "password_file", s.PasswordFile},
+	} {
+		section, ok := doc[add.section].(map[string]any)
+		switch {
+		case !ok && doc[add.section] != nil:
+			return "", fmt.Errorf("read node configuration: %s is not a section", add.section)
+		case add.value == "":
+			continue
+		case section == nil:
+			section = map[string]any{}
+			doc[add.section] = section
+		}
+		section[add.name] = add.value
 	}
 	out, err := yaml.Marshal(doc)
 	if err != nil {

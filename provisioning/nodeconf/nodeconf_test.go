@@ -90,7 +90,7 @@ func TestEveryMistakeIsNamedAtOnce(t *testing.T) {
 }
 
 func TestSettingsCannotContradictThePlan(t *testing.T) {
-	for _, key := range []string{"network.resp_port", "server.node_id", "cluster.secret_file", "cluster.gossip_encrypt_key"} {
+	for _, key := range []string{"network.resp_port", "server.node_id", "cluster.secret_file", "cluster.gossip_encrypt_key", "auth.password_file"} {
 		n := sample()
 		n.Settings = map[string]string{key: "1"}
 		if _, err := Render(n); err == nil || !strings.Contains(err.Error(), key) {
@@ -105,16 +105,27 @@ func TestSecretsAreAddedOnTheMachineOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	const key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-	full, err := AddSecrets(text, key, "/somewhere/secret")
+	full, err := AddSecrets(text, Secrets{GossipKey: key, SecretFile: "/somewhere/secret", PasswordFile: "/somewhere/password"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	without, with := load(t, text), load(t, full)
-	if with.Cluster.GossipEncryptKey != key || with.Cluster.SecretFile != "/somewhere/secret" {
-		t.Errorf("the node reads %+v", with.Cluster)
+	if with.Cluster.GossipEncryptKey != key || with.Cluster.SecretFile != "/somewhere/secret" || with.Auth.PasswordFile != "/somewhere/password" {
+		t.Errorf("the node reads %+v, %+v", with.Cluster, with.Auth)
 	}
-	with.Cluster.GossipEncryptKey, with.Cluster.SecretFile = "", ""
+	with.Cluster.GossipEncryptKey, with.Cluster.SecretFile, with.Auth.PasswordFile = "", "", ""
 	if !reflect.DeepEqual(with, without) {
 		t.Errorf("adding secrets changed something else:\n%+v\n%+v", with, without)
+	}
+	if none, err := AddSecrets(text, Secrets{}); err != nil || !reflect.DeepEqual(load(t, none), without) {
+		t.Errorf("adding none changed something, %v:\n%s", err, none)
+	}
+}
+
+func TestSecretsAreAddedToSectionsOnly(t *testing.T) {
+	for _, section := range []string{"cluster", "auth"} {
+		if _, err := AddSecrets(section+": nonsense\n", Secrets{}); err == nil || !strings.Contains(err.Error(), section+" is not a section") {
+			t.Errorf("%s: got %v, want a refusal", section, err)
+		}
 	}
 }

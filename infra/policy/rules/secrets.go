@@ -36,7 +36,7 @@ func userData(r Resource) []string {
 	return found
 }
 
-// plainOutputs finds secrets among a stack's outputs.
+// plainOutputs finds secrets among a stack's outputs. An output's name gives its text away as a name within the text does.
 func plainOutputs(all []Resource) []Finding {
 	var found []Finding
 	for _, r := range all {
@@ -48,7 +48,8 @@ func plainOutputs(all []Resource) []Finding {
 			if !ok || v.Secret() {
 				return
 			}
-			for _, what := range secretsIn(s) {
+			name := path[strings.LastIndexByte(path, '.')+1:]
+			for _, what := range secretsIn(name + ": " + s) {
 				found = append(found, Finding{r.URN, fmt.Sprintf(
 					"output %s holds %s: leave it out, or mark it with pulumi.ToSecret", path, what)})
 			}
@@ -118,8 +119,8 @@ type look struct {
 	plausible func(value string) bool
 }
 
-// looks are what secrets look like. A name alone is none, and neither is a reference like $KEY, ${KEY}, $(command), <KEY>
-// or a path: that is how things should be.
+// looks are what secrets look like. A name alone is none, and neither is a reference like $KEY, ${KEY}, $(command), <KEY>,
+// a path, or where a cloud keeps the secret: that is how things should be.
 var looks = []look{
 	{"a private key", regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----`), nil},
 	{"an AWS access key", regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`), nil},
@@ -148,8 +149,14 @@ func isKey(value string) bool {
 	return ok && len(key) >= 16
 }
 
-// isPassword tells a password from the words that stand where one could be.
+// kept is where a cloud keeps a secret: who reads it there must have the right to.
+var kept = regexp.MustCompile(`^(?:arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d+:secret:[\w/+=.@-]+|https://[a-z0-9-]+\.vault\.azure\.net/secrets/[A-Za-z0-9-]+(?:/[0-9a-f]+)?)$`)
+
+// isPassword tells a password from the words and references that stand where one could be.
 func isPassword(value string) bool {
+	if kept.MatchString(value) {
+		return false
+	}
 	words := []string{"true", "false", "none", "null", "empty", "disabled", "enabled", "required"}
 	return !slices.Contains(words, strings.ToLower(value))
 }

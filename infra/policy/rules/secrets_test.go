@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,7 +47,10 @@ var harmless = []string{
 	"secret_file: /opt/hypercache/configs/cluster.secret", "requirepass: \"\"", "password=\"$1\"", "password: <from the vault>",
 	"sha256: " + strings.Repeat("0a1b2c3d", 8), "-----BEGIN CERTIFICATE-----", "-----BEGIN PUBLIC KEY-----", "AKIA is a prefix",
 	"arn:aws:secretsmanager:eu-west-1:123456789012:secret:hypercache-prod-gossip-AbCdEf",
-	"https://vault.vault.azure.net/secrets/gossip-key?api-version=7.4",
+	"https://vault.vault.azure.net/secrets/gossip-key?api-version=7.4", "HC_PASSWORD=''\nHC_METRIC='DataDiskUsedPercent'",
+	"HC_PASSWORD='arn:aws:secretsmanager:eu-west-1:123456789012:secret:hypercache-prod-password-2026-AbCdEf'",
+	"HC_PASSWORD='https://hypercacheprod1a2b.vault.azure.net/secrets/password'\n",
+	"HYPERCACHE_AUTH_PASSWORD_FILE=/opt/hypercache/configs/password", "auth:\n  password_file: \"/opt/hypercache/configs/password\"",
 	"ssh_authorized_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGdkc2ZqaGdzZGZqaGdzZGZqaGdzZGZqaGdzZGZq ops]",
 }
 
@@ -61,6 +66,10 @@ var telling = map[string]string{
 	"HYPERCACHE_CLUSTER_SECRET=" + key32:   "a HyperCache secret",
 	"requirepass: hunter22":                "a password",
 	"DB_PASSWORD=hunter22":                 "a password",
+	"HC_PASSWORD='hunter22'":               "a password",
+	// An address with more in it than where a secret is kept.
+	"HC_PASSWORD='https://me:hunter22@x.vault.azure.net/secrets/password'":                  "a password",
+	"HC_PASSWORD='https://x.vault.azure.net.example.com/secrets/password?hunter22'":         "a password",
 	"aws_secret_access_key = " + strings.Repeat("aB3/", 10) + "\n":                          "an AWS secret key",
 	"passwd: $6$rounds=4096$salt$hash":                                                      "a password hash",
 	"DefaultEndpointsProtocol=https;AccountKey=" + strings.Repeat("aB3/", 21) + "==":        "a storage account key",
@@ -92,6 +101,19 @@ func TestUserDataHoldsNoSecret(t *testing.T) {
 	}
 }
 
+// TestOurMachinesBootWithoutASecret judges the golden files of package cloudinit.
+func TestOurMachinesBootWithoutASecret(t *testing.T) {
+	for _, cloud := range []string{"aws", "azure"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "..", "provisioning", "cloudinit", "testdata", cloud+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := secretsIn(b64(zipped(string(text)))); len(found) > 0 || !strings.Contains(string(text), "HC_PASSWORD=") {
+			t.Errorf("%s: found %q", cloud, found)
+		}
+	}
+}
+
 func TestUserDataIsFoundWhereverItIs(t *testing.T) {
 	judge(t, "user-data-holds-no-secret", []sample{
 		{"instance", instance, m{"userData": pem}, []string{"userData holds a private key"}},
@@ -113,6 +135,15 @@ func TestOutputsHoldNoSecret(t *testing.T) {
 	if found := stack(m{"endpoints": []any{"10.0.1.4:8080"}, "key": property.New(pem).WithSecret(true),
 		"all": property.New(property.NewMap(map[string]property.Value{"key": property.New(pem)})).WithSecret(true)}); len(found) > 0 {
 		t.Errorf("found %v in good outputs", found)
+	}
+	if found := stack(m{"password": ""}); len(found) > 0 {
+		t.Errorf("found %v where clients need none", found)
+	}
+	if found := stack(m{"password": property.New("hunter22").WithSecret(true)}); len(found) > 0 {
+		t.Errorf("found %v in a marked password", found)
+	}
+	if found := stack(m{"password": "hunter22"}); len(found) != 1 || !strings.Contains(found[0].Message, "output password holds a password") {
+		t.Errorf("found %v, want the password", found)
 	}
 	found := stack(m{"nodes": []any{m{"key": pem}}})
 	if len(found) != 1 || found[0].URN != "stack" || !strings.Contains(found[0].Message, "nodes[0].key holds a private key") {

@@ -193,6 +193,36 @@ func TestNodesFormAClusterAndOutliveNobody(t *testing.T) {
 	}
 }
 
+func TestTheNodesPasswordIsInAFileOfItsOwn(t *testing.T) {
+	c := newCluster(t, 1)
+	config := func() string {
+		text, err := os.ReadFile(filepath.Join(c.site.NodeDir("node-1"), "config.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	c.start()
+	if text := config(); strings.Contains(text, "password") {
+		t.Errorf("a node without a password is told of one:\n%s", text)
+	}
+	c.specs[0].Password = "open-sesame"
+	if _, err := c.site.Restart(context.Background(), c.specs[0]); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(c.site.NodeDir("node-1"), "password")
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v, want mode 0600", info, err)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "open-sesame\n" {
+		t.Errorf("the file reads %q, %v", text, err)
+	}
+	if text := config(); !strings.Contains(text, "password_file: "+file) || strings.Contains(text, "open-sesame") {
+		t.Errorf("the node is configured with\n%s", text)
+	}
+}
+
 func TestTakenPortIsNamedAndNothingIsLeft(t *testing.T) {
 	c := newCluster(t, 1)
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.specs[0].RESP))

@@ -28,6 +28,7 @@ type Spec struct {
 	Config        string // its configuration without secrets
 	GossipKey     string
 	ClusterSecret string
+	Password      string // that clients must give; empty: they need none
 
 	BootstrapExpect int           // how many nodes form a new cluster
 	ReadyTimeout    time.Duration // from start to ready
@@ -168,7 +169,15 @@ func (s Site) prepare(spec Spec) error {
 	if err := writeFile(secret, []byte(spec.ClusterSecret+"\n"), 0o600); err != nil {
 		return err
 	}
-	text, err := nodeconf.AddSecrets(spec.Config, spec.GossipKey, secret)
+	secrets := nodeconf.Secrets{GossipKey: spec.GossipKey, SecretFile: secret}
+	password := filepath.Join(dir, "password")
+	if spec.Password != "" {
+		secrets.PasswordFile = password
+		if err := writeFile(password, []byte(spec.Password+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	text, err := nodeconf.AddSecrets(spec.Config, secrets)
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", spec.Name, err)
 	}

@@ -21,6 +21,7 @@ import (
 //	NAME/node.json      what runs as node NAME
 //	NAME/config.yaml    its configuration with the gossip key, mode 0600
 //	NAME/secret         the cluster secret, mode 0600
+//	NAME/password       the password of clients, mode 0600, if they need one or once did: going back would need it
 //	NAME/log, log.1     its output
 //	NAME/data/          its data
 type Site struct {
