@@ -37,6 +37,9 @@ type Backend interface {
 	// Handover gives this node's primaries to their replicas and keeps the data, as
 	// before a restart.
 	Handover(ctx context.Context) error
+	// ResetDefaultUser gives the user default back what the nodes' configuration says: it may
+	// do everything, with the passwords of auth.password_file.
+	ResetDefaultUser(ctx context.Context) error
 	// Stats are the figures behind /metrics and /api/status.
 	Stats() Stats
 }
@@ -162,6 +165,14 @@ type Group struct {
 	Next     []string `json:"next,omitempty"`
 }
 
+// Denied counts what users were refused, by the reason.
+type Denied struct {
+	Auth    uint64 `json:"auth_total"` // a wrong name or password
+	Command uint64 `json:"command_total"`
+	Key     uint64 `json:"key_total"`
+	Channel uint64 `json:"channel_total"`
+}
+
 // Stats are counters since start (…Total) and current values of one node.
 type Stats struct {
 	Keys               int64         `json:"keys"`
@@ -182,6 +193,7 @@ type Stats struct {
 	EvictedTotal       uint64        `json:"evicted_total"`
 	FailoversTotal     uint64        `json:"failovers_total"`
 	NoReplicasTotal    uint64        `json:"noreplicas_total"` // writes whose acknowledgements did not come in time
+	Denied             Denied        `json:"denied"`
 	ReplicationLag     int64         `json:"replication_lag_records"`
 	ReplicationLagTime time.Duration `json:"-"`
 }

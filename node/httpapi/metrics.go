@@ -29,6 +29,7 @@ const (
 	metricConnections  = "hypercache_connections_total"
 	metricForwarded    = "hypercache_forwarded_commands_total"
 	metricReads        = "hypercache_reads_total"
+	metricDenied       = "hypercache_denied_total"
 	metricHits         = "hypercache_keyspace_hits_total"
 	metricMisses       = "hypercache_keyspace_misses_total"
 	metricExpired      = "hypercache_expired_keys_total"
@@ -83,6 +84,7 @@ type nodeCollector struct {
 	info    *prometheus.Desc
 	groups  *prometheus.Desc
 	reads   *prometheus.Desc
+	denied  *prometheus.Desc
 	values  []nodeValue
 }
 
@@ -97,6 +99,7 @@ func newNodeCollector(b Backend) *nodeCollector {
 		backend: b,
 		info:    prometheus.NewDesc(metricInfo, "Always 1; what is running here.", []string{"node", "version"}, nil),
 		groups:  prometheus.NewDesc(metricGroups, "Groups of slots by this node's role in them.", []string{"role"}, nil),
+		denied:  prometheus.NewDesc(metricDenied, "Refusals by access control: wrong passwords, commands, keys, channels.", []string{"reason"}, nil),
 		reads:   prometheus.NewDesc(metricReads, "Reads that this node answered, by how it knew that they were new enough.", []string{"level"}, nil),
 	}
 	add := func(kind prometheus.ValueType, name, help string, of func(*Status) float64) {
@@ -149,6 +152,7 @@ func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.info
 	ch <- c.groups
 	ch <- c.reads
+	ch <- c.denied
 	for _, v := range c.values {
 		ch <- v.desc
 	}
@@ -161,6 +165,10 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.info, prometheus.GaugeValue, 1, st.Health.Node, st.Health.Version)
 	for level, n := range map[string]uint64{"lease": st.Stats.ReadsLeaseTotal, "quorum": st.Stats.ReadsQuorumTotal, "stale": st.Stats.ReadsStaleTotal} {
 		ch <- prometheus.MustNewConstMetric(c.reads, prometheus.CounterValue, float64(n), level)
+	}
+	d := &st.Stats.Denied
+	for reason, n := range map[string]uint64{"auth": d.Auth, "command": d.Command, "key": d.Key, "channel": d.Channel} {
+		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(n), reason)
 	}
 	for role, n := range map[string]int{"primary": st.Health.Roles.Primary, "replica": st.Health.Roles.Replica, "learner": st.Health.Roles.Learner} {
 		ch <- prometheus.MustNewConstMetric(c.groups, prometheus.GaugeValue, float64(n), role)

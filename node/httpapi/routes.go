@@ -52,6 +52,7 @@ func (s *Server) routes() []route {
 		{"/api/admin/drain", post(s.admin("drained", s.backend.Drain))},
 		{"/api/admin/handover", post(s.admin("handed over", s.backend.Handover))},
 		{"/api/admin/remove", post(s.remove)},
+		{"/api/admin/reset-default-user", post(s.admin("reset", s.backend.ResetDefaultUser))},
 		{cachePrefix, map[string]http.HandlerFunc{
 			http.MethodGet: s.getKey, http.MethodHead: s.getKey, http.MethodPut: s.putKey, http.MethodDelete: s.deleteKey,
 		}},

@@ -29,6 +29,7 @@ type fakeNode struct {
 	hot      func(args []string) Reply
 	reasons  []string
 	drained  int
+	reset    int
 	password string
 	removed  []string
 	levels   []ReadLevel // of the reads that came
@@ -149,7 +150,8 @@ func (f *fakeNode) Drain(ctx context.Context) error {
 	}
 	return nil
 }
-func (f *fakeNode) Handover(context.Context) error { return nil }
+func (f *fakeNode) Handover(context.Context) error         { return nil }
+func (f *fakeNode) ResetDefaultUser(context.Context) error { f.reset++; return nil }
 
 func newTestServer(t *testing.T, f *fakeNode, edit func(*Options)) *Server {
 	t.Helper()
@@ -382,6 +384,12 @@ func TestAdminIsForThisMachineOrTheSecret(t *testing.T) {
 	open := newTestServer(t, newFake(), nil)
 	if w := (call{method: "POST", path: "/api/admin/handover", peer: far, header: map[string]string{"Authorization": "Bearer "}}).do(open); w.Code != 401 {
 		t.Errorf("an empty token without a secret: %d", w.Code)
+	}
+	if w := (call{method: "POST", path: "/api/admin/reset-default-user", peer: far}).do(s); w.Code != 401 || f.reset != 0 {
+		t.Errorf("a stranger resets the user default: %d %s", w.Code, w.Body)
+	}
+	if w := (call{method: "POST", path: "/api/admin/reset-default-user"}).do(s); w.Code != 200 || f.reset != 1 {
+		t.Errorf("a reset: %d %s", w.Code, w.Body)
 	}
 	if w := (call{method: "POST", path: "/api/admin/remove"}).do(s); w.Code != 400 || len(f.removed) != 0 {
 		t.Errorf("a removal of nobody: %d %s", w.Code, w.Body)

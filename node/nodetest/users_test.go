@@ -139,6 +139,33 @@ func TestTheConfigurationsPasswordIsAskedFor(t *testing.T) {
 	}
 }
 
+// TestWhoIsLockedOutIsLetInByTheSecret has the user default disabled, and nobody else there.
+func TestWhoIsLockedOutIsLetInByTheSecret(t *testing.T) {
+	c := Start(t, 3, nil)
+	expect(t, dial(t, c.Nodes()[0]), "ACL SETUSER default off resetpass -@all", "+OK")
+	for _, n := range c.Nodes() {
+		expect(t, dial(t, n), "PING", noAuth)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patient)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.Nodes()[1].Config.Network.HTTPAddr()+"/api/admin/reset-default-user", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer a secret for tests only")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("answered %d", resp.StatusCode)
+	}
+	for _, n := range c.Nodes() {
+		expect(t, dial(t, n), "PING", "+PONG", "ACL LIST", "*1\r\n$34\r\nuser default on nopass ~* &* +@all")
+	}
+}
+
 func TestHTTPAsksForTheSameUsers(t *testing.T) {
 	c := Start(t, 3, nil)
 	expect(t, dial(t, c.Nodes()[0]), "SET a v", "+OK", "ACL SETUSER ann on >word %R~a +get +pttl", "+OK", "ACL SETUSER default off", "+OK")

@@ -334,6 +334,7 @@ func (b *builder) note() {
 	say := func(format string, args ...any) { b.notes = append(b.notes, fmt.Sprintf(format, args...)) }
 	if b.source == nil {
 		say("no node has a topology any more: it is made from the logs")
+		say("the logs have no users and no libraries of functions: whoever reaches the nodes is the user default, with the passwords of auth.password_file or without any, until ACL SETUSER and FUNCTION LOAD make them anew")
 	} else {
 		say("the topology is that of %s: epoch %d, raft term %d, index %d", b.source.ID(), b.source.Topology.State.Epoch, b.source.Topology.Term, b.source.Topology.Index)
 	}

@@ -6,11 +6,13 @@ import (
 	"strconv"
 	"time"
 
+	"hypercache/node/acl"
 	"hypercache/node/cache"
 	"hypercache/node/httpapi"
 	"hypercache/node/member"
 	"hypercache/node/resp"
 	"hypercache/node/ring"
+	"hypercache/node/topology"
 )
 
 // backend shows the node to HTTP.
@@ -196,6 +198,12 @@ func (b backend) Remove(ctx context.Context, node string) error { return b.s.Rem
 // Handover implements httpapi.Backend.
 func (b backend) Handover(ctx context.Context) error { return b.s.topology.Handover(ctx, b.s.id()) }
 
+// ResetDefaultUser implements httpapi.Backend.
+func (b backend) ResetDefaultUser(ctx context.Context) error {
+	_, err := b.s.topology.ChangeUsers(ctx, topology.UserChange{Delete: []string{acl.Default}})
+	return err
+}
+
 // Stats implements httpapi.Backend.
 func (b backend) Stats() httpapi.Stats {
 	s, st := b.s, &b.s.cache.Stats
@@ -207,6 +215,10 @@ func (b backend) Stats() httpapi.Stats {
 		HitsTotal: st.Hits.Load(), MissesTotal: st.Misses.Load(), ExpiredTotal: st.Expired.Load(),
 		EvictedTotal: st.Evicted.Load(), NoReplicasTotal: st.Unanswered.Load(),
 		ConnectionsTotal: s.resp.Accepted(), FailoversTotal: s.failovers.Load(), ReplicationLag: s.replicationLag(),
+	}
+	denied := s.cache.Refusals()
+	out.Denied = httpapi.Denied{
+		Auth: denied.Count(acl.DeniedAuth), Command: denied.Count(acl.DeniedCommand), Key: denied.Count(acl.DeniedKey), Channel: denied.Count(acl.DeniedChannel),
 	}
 	if s.journal != nil {
 		out.JournalBytes = s.journal.Size()

@@ -56,6 +56,7 @@ func commands() []command {
 		{"status", "[flags]", "tell how a node is; exit code 1 unless it is ready", (*program).status},
 		{"drain", "[flags]", "move all data off a node and leave the cluster", (*program).drain},
 		{"remove", "NODE [flags]", "take a dead node out of the cluster; ask any other node", (*program).remove},
+		{"reset-default-user", "[flags]", "take back what ACL SETUSER changed of the user default, for who is locked out", (*program).resetDefaultUser},
 		{"backup", "FILE [flags]", "save all keys of the cluster to an RDB file", (*program).backup},
 		{"restore", "FILE [flags]", "write the keys of an RDB file, an append-only file or an appendonlydir to the cluster", (*program).restore},
 		{"recover", "STEP", "make a lost topology anew, from what stopped nodes have: inspect, plan, apply", (*program).recover},

@@ -187,6 +187,8 @@ func TestMembersStatusAndDrain(t *testing.T) {
 		"/api/cluster/members": map[string]any{"members": []httpapi.Member{{ID: "n2", Status: "failed", Leader: true, Roles: httpapi.Roles{Primary: 85}}, {ID: "n1", Status: "alive", State: "up", Zone: "z1", RESPAddr: "10.0.1.4:8080"}}},
 		"/api/admin/drain":     map[string]string{"status": "drained"},
 		"/api/admin/remove":    map[string]string{"status": "removed"},
+
+		"/api/admin/reset-default-user": map[string]string{"status": "reset"},
 	}
 	addr, requests := answers(t, bodies)
 	host, port, _ := net.SplitHostPort(addr)
@@ -225,6 +227,12 @@ func TestMembersStatusAndDrain(t *testing.T) {
 	}
 	if r := f.run("remove", "--addr", addr); r.code != 2 || !strings.Contains(r.errOut, "remove NODE") {
 		t.Errorf("a removal of nobody: %+v", r)
+	}
+	if r := f.run("reset-default-user", "--addr", addr, "--secret-file", secret); r.code != 0 || !strings.Contains(r.out, "the user default may do everything") {
+		t.Errorf("reset-default-user: %+v", r)
+	}
+	if seen := requests(); seen[len(seen)-1] != "POST /api/admin/reset-default-user Bearer 0123456789abcdef" {
+		t.Errorf("reset-default-user asked %q", seen[len(seen)-1])
 	}
 	delete(bodies, "/api/admin/drain")
 	if r := f.run("drain"); r.code != 1 || !strings.Contains(r.errOut, "not from there") {

@@ -229,6 +229,27 @@ func (p *program) drain(ctx context.Context, args []string) error {
 	return err
 }
 
+func (p *program) resetDefaultUser(ctx context.Context, args []string) error {
+	f := p.flags("reset-default-user", "[flags]")
+	r := p.remoteFlags(f, time.Minute)
+	if err := parse(f, args, 0); err != nil {
+		return err
+	}
+	t, err := r.target()
+	if err != nil {
+		return err
+	}
+	body, err := t.call(ctx, http.MethodPost, "/api/admin/reset-default-user")
+	if err != nil {
+		return err
+	}
+	if r.json {
+		return p.printRaw(body)
+	}
+	_, err = fmt.Fprintln(p.stdout, "reset: the user default may do everything, with the passwords of auth.password_file; without that file it needs none")
+	return err
+}
+
 func (p *program) remove(ctx context.Context, args []string) error {
 	f := p.flags("remove", "NODE [flags]")
 	r := p.remoteFlags(f, 30*time.Minute)
