@@ -495,20 +495,22 @@ func mayReplicate(spec *command.Spec) bool {
 // where it runs.
 func (x *scriptRun) place(spec *command.Spec, args [][]byte) string {
 	x.keys = command.Keys(spec, args, x.keys[:0])
-	for _, at := range x.keys {
-		slot := ring.Slot(args[at])
-		switch {
-		case int(slot) == x.slot:
-		case x.slot < 0 && ring.GroupOf(slot) == x.o.group:
-			x.slot, x.o.slot = int(slot), slot
-		case x.slot < 0 && x.o.tx == nil:
-			x.moved = int(slot) // it has done nothing yet, and starts anew there
-			return ""
-		case x.flags.Declared && x.c.view.Load().primary[ring.GroupOf(slot)] == x.c.opt.Self:
-			return errSlots
-		default:
-			return errNonLocal
-		}
+	if len(x.keys) == 0 {
+		return ""
+	}
+	slot, one := x.c.oneSlot(args, x.keys)
+	switch {
+	case !one: // as Redis says it of one command, whatever slot the script has
+		return errNonLocal
+	case int(slot) == x.slot:
+	case x.slot < 0 && ring.GroupOf(slot) == x.o.group:
+		x.slot, x.o.slot = int(slot), slot
+	case x.slot < 0 && x.o.tx == nil:
+		x.moved = int(slot) // it has done nothing yet, and starts anew there
+	case x.flags.Declared && x.c.view.Load().primary[ring.GroupOf(slot)] == x.c.opt.Self:
+		return errSlots
+	default:
+		return errNonLocal
 	}
 	return ""
 }
