@@ -234,14 +234,16 @@ func (c *Cache) MayRun(name, password string, without bool, args [][]byte) strin
 	return ""
 }
 
-// SetUsers says which users the cluster has from now on. Connections of users that are gone are closed, and those that hear
-// channels which they no longer may. Calls must not overlap.
-func (c *Cache) SetUsers(list []topology.User) {
-	if old := c.knownUsers; len(old) == len(list) && (len(list) == 0 || &old[0] == &list[0]) && c.usersKnown {
+// SetUsers says which users the cluster has from now on; founded, that this is a cluster's list and not what a node begins with
+// that has yet to hear of one. Connections of users that are gone are closed, and those that hear channels which they no longer
+// may. Calls must not overlap.
+func (c *Cache) SetUsers(list []topology.User, founded bool) {
+	first := founded && !c.usersKnown
+	c.usersKnown = c.usersKnown || founded
+	if old := c.knownUsers; len(old) == len(list) && (len(list) == 0 || &old[0] == &list[0]) {
 		return
 	}
-	first := !c.usersKnown
-	c.knownUsers, c.usersKnown = list, true
+	c.knownUsers = list
 	entries := make([]acl.Entry, len(list))
 	for i, u := range list {
 		entries[i] = acl.Entry{Name: u.Name, Rules: u.Rules}

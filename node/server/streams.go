@@ -225,7 +225,7 @@ func (s *Server) status(payload []byte) ([]byte, error) {
 
 // topologyChanged carries a committed state to everybody who acts on it. The topology calls it in order.
 func (s *Server) topologyChanged(st *topology.State) {
-	s.cache.SetUsers(st.Users) // before this node serves what not all of them may see
+	s.cache.SetUsers(st.Users, st.ClusterID != "") // before this node serves what not all of them may see
 	s.updatePeers(st)
 	run := s.topology.Run()
 	list := make([]replica.Assignment, 0, ring.Groups)
