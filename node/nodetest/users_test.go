@@ -3,6 +3,7 @@ package nodetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -42,6 +43,15 @@ func expect(t *testing.T, c *oracle.Conn, lines ...string) {
 		if !strings.HasPrefix(reply, lines[i+1]) {
 			t.Errorf("%s: %.200q, want %q", lines[i], reply, lines[i+1])
 		}
+	}
+}
+
+// closed waits until the node has closed a connection.
+func closed(t *testing.T, c *oracle.Conn, what string) {
+	t.Helper()
+	reply, err := c.ReadReply()
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s is not closed: %q, %v", what, reply, err)
 	}
 }
 
@@ -234,6 +244,18 @@ func TestAScriptHasItsUsersRights(t *testing.T) {
 				t.Errorf("queued: %q", got)
 			}
 			expect(t, conn, "EXEC", "*1\r\n-ERR The user executing the script")
+			// Beside a command that is answered here, and behind a WATCH that is still under way.
+			get := [][]byte{[]byte("EVAL"), []byte("return redis.call('GET', 'b:" + tag + "')"), []byte("1"), []byte(key)}
+			all := [][][]byte{{[]byte("WATCH"), []byte(key)}, {[]byte("MULTI")}, get, {[]byte("EXEC")}, {[]byte("MULTI")}, {[]byte("ECHO"), []byte("x")}, get, {[]byte("EXEC")}}
+			replies, err := conn.Pipeline(all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at, want := range map[int]string{3: "*1\r\n-ERR The user executing the script", 7: "*2\r\n$1\r\nx\r\n-ERR The user executing the script"} {
+				if !strings.HasPrefix(string(replies[at]), want) {
+					t.Errorf("%q at %s: %q, want %q", all[at-1], n.ID, replies[at], want)
+				}
+			}
 			if got := string(say(t, conn, "EVAL", "return redis.call('GET', 'b:"+tag+"')", "0")); !strings.HasPrefix(got, "-ERR The user executing the script") {
 				t.Errorf("without keys: %q", got)
 			}
@@ -258,14 +280,13 @@ func TestAChangeOfRightsCountsAtOnce(t *testing.T) {
 	stays := dial(t, c.Nodes()[2])
 	expect(t, stays, "AUTH ann word", "+OK", "SUBSCRIBE other", "*3")
 	expect(t, admin, "ACL SETUSER ann resetchannels &other", "+OK")
-	if reply, err := conn.ReadReply(); err == nil {
-		t.Errorf("a subscriber that may not hear any more gets %q", reply)
-	}
+	closed(t, conn, "a subscriber that may not hear any more")
 	expect(t, stays, "PING", "*2")
+	idle := dial(t, c.Nodes()[0])
+	expect(t, idle, "AUTH ann word", "+OK")
 	expect(t, admin, "ACL DELUSER ann", ":1")
-	if reply, err := stays.ReadReply(); err == nil {
-		t.Errorf("a connection of a deleted user gets %q", reply)
-	}
+	closed(t, idle, "a connection of a deleted user")
+	closed(t, stays, "a subscriber of a deleted user")
 }
 
 // TestCommandsBehindAChangeWaitForIt sends a user's making and its login at once.
