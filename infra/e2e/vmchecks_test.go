@@ -37,6 +37,9 @@ func (v *vmStack) checklist() []error {
 			fail("%s sees %d of %d members alive: %+v", node, alive, len(list.Members), list.Members)
 		}
 	}
+	if got, err := v.stranger(0); err != nil || got != "-NOAUTH Authentication required." {
+		fail("a client without a password is told %q, %v", got, err)
+	}
 	if got, err := v.redisCLI(0, "SET", "test:key", "value"); err != nil || got != "OK" {
 		fail("SET on VM 1, port 8080: %q, %v", got, err)
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -218,6 +219,23 @@ func (v *vmStack) redisCLI(i int, args ...string) (string, error) {
 	words := append(named(v.password()), "-h", v.site.nodes[i], "-p", fmt.Sprint(port(i)))
 	out, err := as(v.password(), h.Command(ctx, "redis-cli", append(words, args...)...)).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
+}
+
+// stranger is what a client that gives no password is answered.
+func (v *vmStack) stranger(i int) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := v.dial(ctx, "tcp", v.endpoint(i))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, "GET test:key\r\n"); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSpace(line), err
 }
 
 // client is a cluster client with the retries that users have on.
