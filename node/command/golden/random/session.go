@@ -129,11 +129,12 @@ func (s *Session) plain() [][]byte {
 }
 
 // unlike are the requests that change nothing and count as a change in Redis alone (WATCH), or change what is no value and
-// count as one here alone (tracking).
+// count as one here alone (tracking). A BITFIELD whose writes all fail makes or lengthens its value with zeros, which Redis does not
+// count (nor replicate).
 func (s *Session) unlike(args [][]byte) bool {
 	switch name := strings.ToUpper(string(args[0])); s.Theme {
 	case Transactions:
-		return name == "LTRIM" || name == "PFMERGE"
+		return name == "LTRIM" || name == "PFMERGE" || name == "BITFIELD"
 	case Tracking: // nor those whose number of keys Redis reads in another way to track than to run them
 		return name != "XADD" && name != "XLEN" && strings.HasPrefix(name, "X") || slices.Contains([]string{"ZDIFF", "ZINTER", "ZUNION",
 			"SINTERCARD", "ZINTERCARD"}, name)
