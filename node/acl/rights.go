@@ -135,7 +135,7 @@ func (r *Rights) clone() *Rights {
 }
 
 func (r *Rights) finish() *Rights {
-	r.root.compile()
+	r.root.settle()
 	r.everything = r.root.everything()
 	return r
 }
@@ -175,7 +175,7 @@ func (r *Rights) apply(rule string, lenient bool) error {
 // applyWord is apply, but that it keeps rules about commands that do not exist.
 func (s *selector) applyWord(rule string, lenient bool) error {
 	err := s.apply(rule)
-	if lenient && (errors.Is(err, errUnknown) || errors.Is(err, errDeepArg)) && !spaced(rule) {
+	if lenient && (errors.Is(err, errUnknown) || errors.Is(err, errDeepArg)) && !strings.ContainsAny(rule, "()") {
 		s.rules = append(s.rules, strings.ToLower(rule))
 		return nil
 	}
@@ -210,11 +210,14 @@ func (r *Rights) applySelector(rule string, lenient bool) error {
 	}
 	s := newSelector()
 	for _, word := range strings.Fields(rule[1 : len(rule)-1]) {
+		if strings.HasSuffix(word, ")") {
+			return errSyntax // it would end the selector where it is read back, as Redis finds out too late
+		}
 		if err := s.applyWord(word, lenient); err != nil {
 			return err
 		}
 	}
-	s.compile()
+	s.settle()
 	r.others = append(r.others, s)
 	return nil
 }

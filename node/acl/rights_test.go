@@ -147,7 +147,7 @@ func TestRulesThatCannotBeAreRefusedAndChangeNothing(t *testing.T) {
 	const past = "Adding a pattern after the * pattern (or the '"
 	for _, c := range []struct{ rule, why string }{
 		{"foo", "Syntax error"}, {"+", "Syntax error"}, {"%~x", "Syntax error"}, {"%X~x", "Syntax error"}, {"%RR~x", "Syntax error"}, {"%Rx", "Syntax error"},
-		{"~a\tb", "Syntax error"}, {"&a\nb", "Syntax error"}, {"(on)", "Syntax error"}, {"(>x)", "Syntax error"}, {"(reset)", "Syntax error"}, {")", "Syntax error"},
+		{"~a\tb", "Syntax error"}, {"&a\nb", "Syntax error"}, {"(on)", "Syntax error"}, {"(>x)", "Syntax error"}, {"(reset)", "Syntax error"}, {"(~x))", "Syntax error"}, {"(~x) +get)", "Syntax error"}, {")", "Syntax error"},
 		{"+gett", "Unknown command or category name in ACL"}, {"+@foo", "Unknown command or category name in ACL"},
 		{"-select|0", "Unknown command or category name in ACL"}, {"+config|foo", "Unknown command or category name in ACL"},
 		{"+nosuch|x", "Unknown command or category name in ACL"}, {"+select|", "Unknown command or category name in ACL"}, {"(+gett)", "Unknown command or category name in ACL"},
@@ -183,11 +183,11 @@ func TestRulesThatCannotBeAreRefusedAndChangeNothing(t *testing.T) {
 }
 
 func TestAKeptRuleOfALaterBuildAllowsNothing(t *testing.T) {
-	r, err := Parse("on nopass ~* resetchannels -@all +frobnicate +get +config|frobnicate (~x resetchannels -@all +frobnicate)")
+	r, err := Parse("on nopass ~* resetchannels -@all +@later +frobnicate +get +config|frobnicate (~x resetchannels -@all +frobnicate)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "on nopass ~* resetchannels -@all +frobnicate +get +config|frobnicate (~x resetchannels -@all +frobnicate)"; r.String() != want {
+	if want := "on nopass ~* resetchannels -@all +@later +frobnicate +get +config|frobnicate (~x resetchannels -@all +frobnicate)"; r.String() != want {
 		t.Errorf("kept as %q", r)
 	}
 	for line, want := range map[string]Reason{"get k": Allowed, "set k v": DeniedCommand, "config get x": DeniedCommand} {
@@ -276,18 +276,43 @@ func TestTheBitmapHoldsEveryCommand(t *testing.T) {
 	if command.Count() > 64*len(bitmap{}) {
 		t.Fatalf("%d commands", command.Count())
 	}
-	full := replay([]string{"+@all"})
+	replay := func(rules ...string) *selector {
+		s := &selector{rules: rules}
+		s.settle()
+		return s
+	}
+	full := replay("+@all")
 	if full.commands.len() != command.Count() {
 		t.Errorf("+@all allows %d of %d", full.commands.len(), command.Count())
 	}
-	for i, name := range command.Categories {
-		made := replay([]string{"-@all", "+@" + name})
-		if made.commands.len() == 0 {
+	for _, name := range command.Categories {
+		if replay("-@all", "+@"+name).commands.len() == 0 {
 			t.Errorf("+@%s allows nothing", name)
 		}
-		_ = i
 	}
 	if !slices.Contains(command.Categories, "dangerous") {
 		t.Error("no category dangerous")
 	}
+}
+
+// FuzzRulesAreReadBack takes any text for the rules of a user: it is refused, or read back as it is shown.
+func FuzzRulesAreReadBack(f *testing.F) {
+	for _, seed := range []string{"on nopass ~* &* +@all", "off #00 %R~a %~b", "(~x +get) ( )", "+a|b|c -@x +@read", "(()) )(", "on (+get", "~* ~*", "+|x -| +@"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, rules string) {
+		for name, read := range map[string]func() (*Rights, error){
+			"kept":  func() (*Rights, error) { return Parse(rules) },
+			"given": func() (*Rights, error) { return None().Change(strings.Split(rules, " ")) },
+		} {
+			r, err := read()
+			if err != nil {
+				continue
+			}
+			again, err := Parse(r.String())
+			if err != nil || again.String() != r.String() {
+				t.Errorf("%s %q is shown as %q and read back as %v, %v", name, rules, r, again, err)
+			}
+		}
+	})
 }

@@ -2,7 +2,6 @@ package acl
 
 import (
 	"bytes"
-	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -139,32 +138,39 @@ func (s *selector) addChannel(pattern string) error {
 // spaced says that a word could not be told from its neighbours in ACL LIST.
 func spaced(s string) bool { return strings.ContainsAny(s, " \t\n\v\f\r\x00") }
 
-// addCommand is +name, -name, +container|sub, +command|first-argument, +@category and -@category, in lower case.
+// addCommand is +name, -name, +container|sub, +command|first-argument, +@category and -@category, in lower case. settle takes
+// out what it makes void.
 func (s *selector) addCommand(rule string) error {
-	name := rule[1:]
 	if err := known(rule); err != nil {
 		return err
 	}
-	kept := slices.DeleteFunc(slices.Clone(s.rules), func(old string) bool {
-		return old[1:] == name || strings.HasPrefix(old[1:], name+"|")
-	})
-	s.rules = effective(append(kept, rule))
+	s.rules = append(s.rules, rule)
 	return nil
 }
 
-// effective takes out the rules that change nothing where they stand: Redis shows none. Those about commands that this build does
-// not know stay.
-func effective(rules []string) []string {
-	s, kept := selector{}, rules[:1:1]
-	s.follow(rules[0])
-	for _, rule := range rules[1:] {
-		commands, firstArgs := s.commands, maps.Clone(s.firstArgs)
-		s.follow(rule)
-		if known(rule) != nil || s.commands != commands || !maps.EqualFunc(s.firstArgs, firstArgs, slices.Equal) {
+// settle keeps the command rules that have an effect, and makes what Check asks of them. Of those about the same name the last
+// counts, and one about a container or a command counts for what is below it; what then changes nothing where it stands is taken
+// out: Redis shows none. Rules about commands that this build does not know stay.
+func (s *selector) settle() {
+	last := map[string]bool{}
+	var backwards []string
+	for _, rule := range slices.Backward(s.rules[1:]) {
+		name := rule[1:]
+		container, _, _ := strings.Cut(name, "|")
+		if !last[name] && !last[container] {
+			last[name] = true
+			backwards = append(backwards, rule)
+		}
+	}
+	made := selector{}
+	made.follow(s.rules[0])
+	kept := []string{s.rules[0]}
+	for _, rule := range slices.Backward(backwards) {
+		if made.follow(rule) || known(rule) != nil {
 			kept = append(kept, rule)
 		}
 	}
-	return kept
+	s.rules, s.commands, s.firstArgs = kept, made.commands, made.firstArgs
 }
 
 // known refuses what is the name of nothing. Commands that Redis has and we do not are accepted: the lists of users that people
@@ -193,46 +199,32 @@ func known(rule string) error {
 	return nil
 }
 
-// compile makes what Check asks of the rules.
-func (s *selector) compile() {
-	made := replay(s.rules)
-	s.commands, s.firstArgs = made.commands, made.firstArgs
-}
-
-// replay returns a selector with the commands of the rules.
-func replay(rules []string) (s selector) {
-	for _, rule := range rules {
-		s.follow(rule)
-	}
-	return s
-}
-
-// follow changes what is allowed by one command rule.
-func (s *selector) follow(rule string) {
+// follow changes what is allowed by one command rule, and reports whether that is a change.
+func (s *selector) follow(rule string) (changed bool) {
 	on, name := rule[0] == '+', rule[1:]
-	if name == "@all" {
-		for _, c := range command.All() {
-			s.permit(c, on)
-		}
-		return
-	}
+	before, args := s.commands, len(s.firstArgs)
 	if category, ok := strings.CutPrefix(name, "@"); ok {
-		if at := slices.Index(command.Categories, category); at >= 0 {
-			s.permitCategory(at, on)
+		at := slices.Index(command.Categories, category)
+		if at < 0 && category != "all" {
+			return false // of a later build
 		}
-		return
+		s.permitCategory(at, on)
+		return s.commands != before || len(s.firstArgs) != args
 	}
 	if c := command.Named(name); c != nil {
 		s.permit(c, on)
-		return
+		return s.commands != before || len(s.firstArgs) != args
 	}
 	base, arg, ok := strings.Cut(name, "|")
-	if c := command.Named(base); ok && on && c != nil && !c.Container && !s.commands.has(c) {
-		if s.firstArgs == nil {
-			s.firstArgs = map[int][]string{}
-		}
-		s.firstArgs[c.Number()] = append(slices.Clip(s.firstArgs[c.Number()]), arg)
+	c := command.Named(base)
+	if !ok || !on || c == nil || c.Container || s.commands.has(c) {
+		return false
 	}
+	if s.firstArgs == nil {
+		s.firstArgs = map[int][]string{}
+	}
+	s.firstArgs[c.Number()] = append(s.firstArgs[c.Number()], arg)
+	return true
 }
 
 func (s *selector) permit(c *command.Spec, on bool) {
@@ -243,11 +235,13 @@ func (s *selector) permit(c *command.Spec, on bool) {
 	}
 }
 
-// permitCategory takes containers with all their subcommands, and subcommands that are in the category by themselves.
+// permitCategory takes containers with all their subcommands, and subcommands that are in the category by themselves. Below 0 is
+// the category of all.
 func (s *selector) permitCategory(category int, on bool) {
 	for _, c := range command.All() {
-		if c.In(category) {
+		if category < 0 || c.In(category) {
 			s.permit(c, on)
+			continue
 		}
 		for _, sub := range c.Subs() {
 			if sub.In(category) {

@@ -318,9 +318,16 @@ func (c *Cache) acl(k *conn, w *resp.Writer, spec *command.Spec, args [][]byte) 
 	}
 }
 
-// userProblem is what is wrong with the names in a change.
+// userProblem is what is wrong with a change before it is looked into.
 func userProblem(spec *command.Spec, names []string) string {
 	if spec.Name == "acl|setuser" {
+		size := 0
+		for _, word := range names {
+			size += len(word)
+		}
+		if size > topology.MaxUser { // before anything is made of it
+			return usersProblem(&topology.UserError{Problem: topology.UserTooLarge})
+		}
 		return acl.NameProblem(names[0])
 	}
 	if slices.Contains(names, acl.Default) {

@@ -119,6 +119,9 @@ func TestWithoutAKeeperUsersStayAsTheyAre(t *testing.T) {
 	k.want("ACL SETUSER ann on", "ERR this node keeps no users")
 	k.want("ACL DELUSER ann", "ERR this node keeps no users")
 	k.want("ACL DELUSER default", "ERR The 'default' user cannot be removed")
+	if got := k.do("ACL SETUSER ann " + strings.Repeat("~x ", topology.MaxUser/2)); !strings.HasPrefix(got, "ERR The user is too large: its name and rules may have 65536 bytes") {
+		t.Errorf("a user of 64 KiB and more: %.100q", got)
+	}
 	k.want("ACL SETUSER ann +nosuch", "ERR Error in ACL SETUSER modifier '+nosuch': Unknown command or category name in ACL")
 }
 

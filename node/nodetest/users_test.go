@@ -399,6 +399,41 @@ func TestACLCommandsSayWhatIsWrong(t *testing.T) {
 		"CLIENT KILL USER nobody", "-ERR No such user 'nobody'", "AUTH x", "-ERR AUTH <password> called without any password", "AUTH default x", "+OK")
 }
 
+// TestUsersMoveFromRedis takes the lines of a redis-server's ACL LIST as they are.
+func TestUsersMoveFromRedis(t *testing.T) {
+	redis := oracle.Serve(t, t.TempDir()).Client(t)
+	for _, rules := range []string{
+		"ann on >word ~a* %R~r* &news +@all -@dangerous -config|set (~x +get)", "bob off nopass resetkeys +@read +select|0 -save +module", "carl reset on #" + strings.Repeat("ab", 32),
+	} {
+		if got := string(say(t, redis, append([]string{"ACL", "SETUSER"}, strings.Fields(rules)...)...)); got != "+OK\r\n" {
+			t.Fatalf("%s: %q", rules, got)
+		}
+	}
+	n := Start(t, 1, nil).Nodes()[0]
+	conn := dial(t, n)
+	list := strings.Split(string(say(t, redis, "ACL", "LIST")), "\r\n")
+	moved := 0
+	for _, line := range list {
+		if user, found := strings.CutPrefix(line, "user "); found {
+			moved++
+			expect(t, conn, "ACL SETUSER "+user, "+OK")
+		}
+	}
+	if moved != 4 {
+		t.Errorf("%d users moved", moved)
+	}
+	for _, line := range []string{
+		"ann get a1", "ann get r1", "ann set r1 1", "ann keys *", "ann config set a b", "ann publish news x", "ann publish olds x", "ann get x", "ann set x 1", "bob get a", "bob select 0",
+		"carl get a", "default flushall",
+	} {
+		args := append([]string{"ACL", "DRYRUN"}, strings.Fields(line)...)
+		if got, want := say(t, conn, args...), say(t, redis, args...); !bytes.Equal(got, want) {
+			t.Errorf("%s: %q, redis-server says %q", line, got, want)
+		}
+	}
+	expect(t, dial(t, n), "AUTH ann word", "+OK", "AUTH bob word", wrongPass)
+}
+
 // What the comparison draws from.
 var (
 	someRules = []string{"on", "off", "nopass", ">pw", "<pw", "resetpass", "~*", "~a*", "~b", "%R~r*", "%W~w*", "%RW~x", "resetkeys", "allkeys", "&*", "&c*", "&d",

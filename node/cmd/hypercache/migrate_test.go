@@ -219,6 +219,43 @@ func TestAValueThatIsTooLongIsNamed(t *testing.T) {
 	}
 }
 
+func TestBackupAndRestoreGiveAPassword(t *testing.T) {
+	passwords := file(t, "the-password\nanother-one\n")
+	c := nodetest.Start(t, 1, func(f *config.Config) { f.Auth.PasswordFile = passwords })
+	addr := "-addr=" + c.Nodes()[0].Config.Network.RESPAddr()
+	own := file(t, "auth: {password_file: "+passwords+"}\n")
+	saved := filepath.Join(t.TempDir(), "saved.rdb")
+	for _, tt := range []struct {
+		name string
+		env  []string
+		args []string
+		code int
+		want string
+	}{
+		{"none", nil, nil, 1, "NOAUTH Authentication required."},
+		{"a wrong one", []string{"REDISCLI_AUTH=nonsense"}, nil, 1, "as user default: AUTH: WRONGPASS"},
+		{"nobody's", []string{"REDISCLI_AUTH=the-password"}, []string{"-user=ann"}, 1, "as user ann: AUTH: WRONGPASS"},
+		{"of a file that is missing", nil, []string{"-password-file=" + saved + ".none"}, 1, "no such file"},
+		{"of the environment", []string{"REDISCLI_AUTH=another-one"}, nil, 0, ""},
+		{"of a file", []string{"REDISCLI_AUTH=nonsense"}, []string{"-password-file=" + passwords}, 0, ""},
+		{"of the configuration", nil, []string{"-config=" + own}, 0, ""},
+	} {
+		r := fixture{env: tt.env}.run(append([]string{"backup", saved, addr}, tt.args...)...)
+		if r.code != tt.code || !strings.Contains(r.errOut, tt.want) || strings.Contains(r.errOut, "nonsense") || strings.Contains(r.errOut, "the-password") {
+			t.Errorf("backup with %s: %+v", tt.name, r)
+		}
+		if tt.code != 0 {
+			continue
+		}
+		if r := (fixture{env: tt.env}).run(append([]string{"restore", saved, addr}, tt.args...)...); r.code != 0 {
+			t.Errorf("restore with %s: %+v", tt.name, r)
+		}
+		if err := os.Remove(saved); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestBackupAndRestoreNameWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range []struct {
