@@ -36,8 +36,6 @@ const (
 	maxRefusals = 1 << 14
 	// maxUnread bounds, in bytes, the refusals that a client may leave unread that has not said who it is.
 	maxUnread = 64 << 10
-	// countUser, in the number of arguments of a request to another node, says that a user's name follows them.
-	countUser = 1 << 31
 )
 
 // LoggedIn implements command.Conn.

@@ -20,6 +20,7 @@ import (
 //
 //	request: id u64, generation u32, flags u8, group u16, slot u16, argc u32, {length u32, bytes}…
 //	         with flagWaited, the ms that are left of the wait, i64 (0 for ever), come before the arguments
+//	         with countUser in argc, the user, length u32 and bytes, comes behind them
 //	         with flagBy, the client, u64, comes behind them
 //	cancel:  id u64, verdict u8: end the wait of that request
 //	reply:   id u64, status u8, RESP bytes; statusWaits: the ms that are left of the wait, i64, and an answer follows;
@@ -41,6 +42,8 @@ const (
 	flagReads   = 32 // for a client that caches what it reads
 	flagBy      = 64 // by a client that wants to know its own writes
 	flagQuorum  = 128
+
+	countUser = 1 << 31 // in the number of arguments: behind them is the name of the user whose rights a script has
 
 	statusDone       = 0
 	statusNotPrimary = 1 // nothing was executed: ask again, or ask another node
