@@ -69,7 +69,7 @@ func (s *Server) tick(loops []*loop, over <-chan struct{}) {
 
 // tickEvery is a quarter of the shortest deadline, within reason.
 func (s *Server) tickEvery() time.Duration {
-	shortest := s.opts.WriteTimeout
+	shortest := min(s.opts.WriteTimeout, s.opts.StrangerTimeout)
 	if s.opts.IdleTimeout > 0 {
 		shortest = min(shortest, s.opts.IdleTimeout)
 	}

@@ -463,6 +463,8 @@ func (l *loop) sweep() {
 			l.drop(c)
 		case c.blocked && l.now-c.progress > stuck:
 			l.drop(c)
+		case c.session.stranger(l.srv.opts.StrangerTimeout):
+			l.drop(c)
 		case idle > 0 && l.now-c.heard > idle && !c.session.listening && !c.session.overlapped && c.session.Pending() == 0:
 			l.drop(c)
 		}

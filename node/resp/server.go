@@ -26,6 +26,7 @@ type ServerOptions struct {
 
 	MaxClients       int           // open connections, default 10,000; more are told so and closed
 	IdleTimeout      time.Duration // a client silent for so long, and owed nothing, is closed; 0 = never
+	StrangerTimeout  time.Duration // a client that is restricted for so long, whatever it sends, is closed; default 1 min
 	WriteTimeout     time.Duration // a client that takes nothing of its replies for so long is closed; default 30 s
 	HandshakeTimeout time.Duration // for TLS; default 5 s
 	Grace            time.Duration // how long Close waits for replies that are owed; default 1 s
@@ -64,6 +65,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	setDefault(&o.MaxClients, 10000)
+	setDefault(&o.StrangerTimeout, time.Minute)
 	setDefault(&o.WriteTimeout, 30*time.Second)
 	setDefault(&o.HandshakeTimeout, 5*time.Second)
 	setDefault(&o.Grace, time.Second)

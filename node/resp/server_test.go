@@ -302,6 +302,40 @@ func TestDeadlinesCloseIdleAndStuckClients(t *testing.T) {
 	})
 }
 
+// A client that never says who it is does not keep its place by talking.
+func TestADeadlineClosesClientsThatStayRestricted(t *testing.T) {
+	transports(t, func(t *testing.T, start func(ServerOptions) *server) {
+		s := start(ServerOptions{
+			Handler: &funcs{
+				open: func(s *Session) { s.Restrict(true) },
+				command: func(s *Session, w *Writer, args [][]byte) {
+					if string(args[0]) == "auth" {
+						s.Restrict(false)
+					}
+					w.OK()
+				},
+			},
+			StrangerTimeout: 200 * time.Millisecond,
+		})
+		known, stranger := s.dial(), s.dial()
+		say(t, known, "auth\n", "+OK\r\n")
+		_ = stranger.SetDeadline(time.Now().Add(30 * time.Second))
+		began, replies := time.Now(), 0
+		for reply := make([]byte, 5); ; replies++ {
+			if _, err := io.WriteString(stranger, "x\n"); err != nil {
+				break
+			}
+			if _, err := io.ReadFull(stranger, reply); err != nil {
+				break
+			}
+		}
+		if took := time.Since(began); took < 200*time.Millisecond || took > 20*time.Second || replies == 0 {
+			t.Errorf("a stranger was closed after %v and %d replies", took, replies)
+		}
+		say(t, known, "x\n", "+OK\r\n")
+	})
+}
+
 func TestHalfClosedClientsGetTheirReplies(t *testing.T) {
 	for _, kind := range []string{"loop", "stream"} {
 		t.Run(kind, func(t *testing.T) {

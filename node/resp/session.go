@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Session is one client connection without its socket: bytes are fed in, replies come out, and it has no goroutine.
@@ -53,14 +54,15 @@ type Session struct {
 	holding    bool // the running command took a ticket
 	suspended  bool // no command is executed before every held reply was collected
 	gone       func()
-	discard    bool // nobody wants the running command's reply
-	listening  bool // the client waits for pushes
-	start      int  // where the running command's reply begins in w.Buf
-	batch      bool // Command was called since the last BatchEnd
-	stalled    bool // in may hold complete commands
-	last       bool // no more input will come: ending once not stalled
-	ending     bool // no command is executed any more
-	refused    bool // a violation of the protocol ended it: the client may be in the middle of sending
+	restricted time.Time // since when, if it is
+	discard    bool      // nobody wants the running command's reply
+	listening  bool      // the client waits for pushes
+	start      int       // where the running command's reply begins in w.Buf
+	batch      bool      // Command was called since the last BatchEnd
+	stalled    bool      // in may hold complete commands
+	last       bool      // no more input will come: ending once not stalled
+	ending     bool      // no command is executed any more
+	refused    bool      // a violation of the protocol ended it: the client may be in the middle of sending
 	err        error
 
 	killed       atomic.Bool
@@ -118,8 +120,17 @@ func (s *Session) Proto() int { return s.w.Proto }
 func (s *Session) SetProto(v int) { s.w.Proto = v }
 
 // Restrict sets (true) or lifts (false) the bounds for clients that have not authenticated: 10 elements of 16 KiB per
-// command, as Redis has them.
-func (s *Session) Restrict(on bool) { s.parser.restricted = on }
+// command, as Redis has them. A server closes a session that stays restricted for long.
+func (s *Session) Restrict(on bool) {
+	if s.parser.restricted = on; on {
+		s.restricted = time.Now()
+	}
+}
+
+// stranger says whether the session has been restricted for longer than that.
+func (s *Session) stranger(timeout time.Duration) bool {
+	return s.parser.restricted && time.Since(s.restricted) > timeout
+}
 
 // CloseAfterReply ends the session once every reply up to and with the current command's has left.
 func (s *Session) CloseAfterReply() { s.ending = true }

@@ -170,7 +170,7 @@ func (c *stream) receive(session *Session) {
 		over := session.Done() || session.ending
 		owed := session.overlapped || session.listening || session.Pending() > 0
 		c.mu.Unlock()
-		idle := errors.Is(err, os.ErrDeadlineExceeded) && owed && !c.srv.stopping()
+		idle := errors.Is(err, os.ErrDeadlineExceeded) && owed && !c.srv.stopping() && !session.stranger(c.srv.opts.StrangerTimeout)
 		if over || (err != nil && !idle) {
 			c.finish(session)
 			return
@@ -186,6 +186,11 @@ func (c *stream) armRead(session *Session) bool {
 	var deadline time.Time
 	if c.srv.opts.IdleTimeout > 0 {
 		deadline = time.Now().Add(c.srv.opts.IdleTimeout)
+	}
+	if session.parser.restricted {
+		if end := session.restricted.Add(c.srv.opts.StrangerTimeout); deadline.IsZero() || end.Before(deadline) {
+			deadline = end
+		}
 	}
 	_ = c.conn.SetReadDeadline(deadline)
 	// Looked at after the deadline is set: whoever kills or stops from here on sets a deadline of its own.
