@@ -48,7 +48,7 @@ func dataDevices(volume string) []string {
 // nodes registers every node, each behind the one before, and returns their VMs.
 func (b *builder) nodes(a around) ([]*ec2.Instance, error) {
 	roll, err := rollout.New(b.ctx, b.parent, rollout.Args{
-		Config: b.Config, Plan: b.Plan, Secret: a.secrets.value, Password: a.secrets.word, Public: a.net.publics,
+		Config: b.Config, Plan: b.Plan, Secret: a.secrets.value, Public: a.net.publics,
 	})
 	if err != nil {
 		return nil, err

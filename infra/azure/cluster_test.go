@@ -282,15 +282,6 @@ func TestAStackWithoutAPasswordHasNothingOfOne(t *testing.T) {
 	if !strings.Contains(r.userData(t, "node-1"), "HC_PASSWORD=''\n") || !strings.Contains(r.outputs, `"password":""`) || len(r.hidden) > 0 {
 		t.Errorf("node-1 is told of a password, or the outputs hold one: %s", r.outputs)
 	}
-	if v, ok := r.resources["fleet"].inputs["password"]; ok {
-		t.Errorf("the fleet gives %v", v)
-	}
-}
-
-func TestTheGatesKnowThePassword(t *testing.T) {
-	if v := deploy(t, nil).resources["fleet"].inputs["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != wordValue {
-		t.Errorf("the fleet gives %v", v)
-	}
 }
 
 func TestThePasswordIsLongAndNeedsNoQuotes(t *testing.T) {

@@ -31,7 +31,7 @@ var dataDevices = []string{"/dev/disk/azure/scsi1/lun0", "/dev/disk/azure/data/b
 // nodes registers every node, each behind the one before, and returns their VMs.
 func (b *builder) nodes(a around) ([]*compute.VirtualMachine, error) {
 	roll, err := rollout.New(b.ctx, b.parent, rollout.Args{
-		Config: b.Config, Plan: b.Plan, Secret: a.secrets.cluster, Password: a.secrets.word, Public: a.net.publics,
+		Config: b.Config, Plan: b.Plan, Secret: a.secrets.cluster, Public: a.net.publics,
 	})
 	if err != nil {
 		return nil, err

@@ -58,7 +58,6 @@ type FleetArgs struct {
 	Founders int               `pulumi:"founders"`
 	Proxy    string            `pulumi:"proxy"`
 	Off      bool              `pulumi:"off"`
-	Password string            `pulumi:"password,optional" provider:"secret"`
 }
 
 // Annotate describes the inputs in the schema.
@@ -68,7 +67,6 @@ func (f *FleetArgs) Annotate(a infer.Annotator) {
 	a.Describe(&f.Founders, "How many nodes must have met before the cluster is founded.")
 	a.Describe(&f.Proxy, "A SOCKS or HTTP proxy on the way to the nodes. Empty: none.")
 	a.Describe(&f.Off, "Look at nothing. Nodes then change one at a time without anybody seeing whether they are well.")
-	a.Describe(&f.Password, "What nodes ask clients for, as the user default. Empty: nothing.")
 }
 
 // FleetState is a Fleet's state.
@@ -78,14 +76,7 @@ type FleetState struct{ FleetArgs }
 func (f *Fleet) Check(ctx context.Context, req infer.CheckRequest) (infer.CheckResponse[FleetArgs], error) {
 	args, failures, err := infer.DefaultCheck[FleetArgs](ctx, req.NewInputs)
 	if err == nil && len(failures) == 0 {
-		passwords := []string{args.Password}
-		// While the password changes, nodes that have yet to be replaced know the one before only.
-		if old := req.OldInputs.Get("password"); old.IsString() && old.AsString() != args.Password {
-			passwords = append(passwords, old.AsString())
-		}
-		f.fleets.set(args.Cluster, fleet.Fleet{
-			Nodes: args.Nodes, Founders: args.Founders, Proxy: args.Proxy, Off: args.Off, Passwords: passwords,
-		})
+		f.fleets.set(args.Cluster, fleet.Fleet{Nodes: args.Nodes, Founders: args.Founders, Proxy: args.Proxy, Off: args.Off})
 	}
 	return infer.CheckResponse[FleetArgs]{Inputs: args, Failures: failures}, err
 }

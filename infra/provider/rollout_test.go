@@ -19,17 +19,15 @@ import (
 // seats is a provider in one run of the CLI, with a node that counts how often it was drained.
 type seats struct {
 	integration.Server
-	drained  atomic.Int32
-	ready    atomic.Bool
-	password atomic.Value // that the node asks for, a string
-	node     *httptest.Server
+	drained atomic.Int32
+	ready   atomic.Bool
+	node    *httptest.Server
 }
 
 func newSeats(t *testing.T) *seats {
 	t.Helper()
 	s := &seats{}
 	s.ready.Store(true)
-	s.password.Store("")
 	s.node = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == http.MethodPost:
@@ -39,10 +37,6 @@ func newSeats(t *testing.T) *seats {
 		case r.URL.Path == "/ready" && !s.ready.Load():
 			http.Error(w, "sick", http.StatusServiceUnavailable)
 		case r.URL.Path == "/api/cluster/members":
-			if _, given, _ := r.BasicAuth(); s.password.Load() != "" && given != s.password.Load() {
-				http.Error(w, "no", http.StatusUnauthorized)
-				return
-			}
 			_, _ = w.Write([]byte(`{"members": [{"id": "node-2", "status": "alive", "state": "up"}]}`))
 		}
 	}))
@@ -65,26 +59,13 @@ func urn(kind, name string) resource.URN {
 // plan has the program say which nodes there shall be.
 func (s *seats) plan(t *testing.T, nodes ...string) {
 	t.Helper()
-	s.planWith(t, "", "", nodes...)
-}
-
-// planWith is plan with a password, and the one that there was before.
-func (s *seats) planWith(t *testing.T, password, old string, nodes ...string) {
-	t.Helper()
 	list := map[string]property.Value{}
 	for _, n := range nodes {
 		list[n] = property.New(s.node.URL)
 	}
-	inputs := func(password string) property.Map {
-		m := property.NewMap(map[string]property.Value{
-			"cluster": property.New("c"), "nodes": property.New(list), "founders": property.New(1.0), "proxy": property.New(""), "off": property.New(false),
-		})
-		if password != "" {
-			m = m.Set("password", property.New(password).WithSecret(true))
-		}
-		return m
-	}
-	_, err := s.Check(p.CheckRequest{Urn: urn("Fleet", "fleet"), State: inputs(old), Inputs: inputs(password)})
+	_, err := s.Check(p.CheckRequest{Urn: urn("Fleet", "fleet"), Inputs: property.NewMap(map[string]property.Value{
+		"cluster": property.New("c"), "nodes": property.New(list), "founders": property.New(1.0), "proxy": property.New(""), "off": property.New(false),
+	})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,35 +144,6 @@ func TestTheGateLooksOnlyWhenItsVMChanges(t *testing.T) {
 	s.ready.Store(true)
 	if err := update("b", false); err != nil {
 		t.Errorf("a well cluster: %v", err)
-	}
-}
-
-func TestTheGateGivesThePasswordAndWhileItChangesTheOldOneToo(t *testing.T) {
-	for _, tt := range []struct {
-		now, before, node string
-		through           bool
-	}{
-		{"", "", "", true}, {"new", "", "", true}, {"new", "new", "new", true}, {"new", "", "new", true}, {"new", "old", "old", true},
-		{"", "old", "old", true}, {"new", "old", "another", false}, {"", "", "another", false},
-	} {
-		s := newSeats(t)
-		s.password.Store(tt.node)
-		s.planWith(t, tt.now, tt.before, "node-1", "node-2")
-		_, err := s.Update(p.UpdateRequest{ID: "node-1", Urn: urn("Gate", "g"), State: gate("a"), Inputs: gate("b")})
-		if (err == nil) != tt.through || err != nil && !strings.Contains(err.Error(), "it wants another password") {
-			t.Errorf("%+v: %v", tt, err)
-		}
-	}
-}
-
-func TestAPreviewPlansWithAPasswordThatIsNotKnownYet(t *testing.T) {
-	s := newSeats(t)
-	resp, err := s.Check(p.CheckRequest{Urn: urn("Fleet", "fleet"), Inputs: property.NewMap(map[string]property.Value{
-		"cluster": property.New("c"), "nodes": property.New(map[string]property.Value{}), "founders": property.New(1.0), "proxy": property.New(""),
-		"off": property.New(false), "password": property.New(property.Computed).WithSecret(true),
-	})})
-	if err != nil || len(resp.Failures) > 0 {
-		t.Errorf("%+v, %v", resp, err)
 	}
 }
 

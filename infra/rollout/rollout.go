@@ -33,8 +33,6 @@ type Args struct {
 	Plan   plan.Plan
 	// Secret is the cluster secret, with which a seat may ask a node to hand its data over.
 	Secret pulumi.StringInput
-	// Password is what nodes ask clients for, and gates as well when they ask who is in the cluster. nil: nothing.
-	Password pulumi.StringInput
 	// Public are the nodes' public addresses in their order, nil where they have none.
 	Public []pulumi.StringInput
 }
@@ -54,17 +52,13 @@ func New(ctx *pulumi.Context, parent pulumi.Resource, args Args) (*Rollout, erro
 	for i, n := range args.Plan.Nodes {
 		nodes[n.Name] = r.url(i)
 	}
-	inputs := pulumi.Map{
+	var fleet tracked
+	err := ctx.RegisterResource(fleetType, "fleet", pulumi.Map{
 		"cluster": pulumi.String(args.Plan.Cluster), "nodes": nodes,
 		"founders": pulumi.Int(args.Plan.BootstrapExpect),
 		"proxy":    pulumi.String(args.Config.VM.HealthGateProxy),
 		"off":      pulumi.Bool(args.Config.VM.HealthGate == config.GateOff),
-	}
-	if args.Password != nil {
-		inputs["password"] = pulumi.ToSecret(args.Password)
-	}
-	var fleet tracked
-	err := ctx.RegisterResource(fleetType, "fleet", inputs, &fleet, pulumi.Parent(parent))
+	}, &fleet, pulumi.Parent(parent))
 	r.last = []pulumi.Resource{&fleet}
 	return r, err
 }

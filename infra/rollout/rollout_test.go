@@ -37,10 +37,6 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 
 func roll(t *testing.T, c config.Config, public ...pulumi.StringInput) *recorder {
 	t.Helper()
-	var word pulumi.StringInput
-	if c.Password {
-		word = pulumi.String("sesame")
-	}
 	p, err := plan.Build(c, "test")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +47,7 @@ func roll(t *testing.T, c config.Config, public ...pulumi.StringInput) *recorder
 		if err := ctx.RegisterComponentResource("test:index:Parent", "parent", &parent); err != nil {
 			return err
 		}
-		out, err := New(ctx, &parent, Args{Config: c, Plan: p, Secret: pulumi.String("hush"), Password: word, Public: public})
+		out, err := New(ctx, &parent, Args{Config: c, Plan: p, Secret: pulumi.String("hush"), Public: public})
 		if err != nil {
 			return err
 		}
@@ -126,17 +122,6 @@ func TestGatesAndSeatsKnowTheirNode(t *testing.T) {
 	}
 	if got := r.in["node-2-gate"]["trigger"].V; got != "trigger of node-2" {
 		t.Errorf("the gate's trigger is %v", got)
-	}
-}
-
-func TestTheFleetGivesThePasswordThatNodesAskFor(t *testing.T) {
-	c := vms(3)
-	if v := roll(t, c).in["fleet"]["password"]; !v.IsSecret() || v.SecretValue().Element.StringValue() != "sesame" {
-		t.Errorf("the fleet's password is %v, want it as a secret", v)
-	}
-	c.Password = false
-	if v, ok := roll(t, c).in["fleet"]["password"]; ok {
-		t.Errorf("the fleet's password is %v, want none", v)
 	}
 }
 

@@ -3,7 +3,6 @@ package acl
 import (
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -35,9 +34,14 @@ type Entry struct{ Name, Rules string }
 type Users struct {
 	fixed []string // hashes of the passwords of Default that the node's configuration has
 
-	mu    sync.Mutex
-	table atomic.Pointer[map[string]*User]
-	kept  atomic.Pointer[map[string]string] // the cluster's rules, by name
+	mu  sync.Mutex // of Set
+	now atomic.Pointer[table]
+}
+
+// table never changes.
+type table struct {
+	users map[string]*User
+	kept  map[string]string // the cluster's rules, by name
 }
 
 // NewUsers returns a table with the user default alone. passwords are those that the node's configuration gives that user;
@@ -49,8 +53,7 @@ func NewUsers(passwords []string) *Users {
 	}
 	d := &User{name: Default}
 	d.rights.Store(u.own(Full()))
-	u.table.Store(&map[string]*User{Default: d})
-	u.kept.Store(&map[string]string{})
+	u.now.Store(&table{users: map[string]*User{Default: d}})
 	return u
 }
 
@@ -69,20 +72,17 @@ func (u *Users) Configured() bool { return len(u.fixed) > 0 }
 func (u *Users) Default() *User { return u.Find(Default) }
 
 // Find returns the user of that name, nil if there is none.
-func (u *Users) Find(name string) *User { return (*u.table.Load())[name] }
+func (u *Users) Find(name string) *User { return u.now.Load().users[name] }
 
 // Names are those of all users, in order.
-func (u *Users) Names() []string { return slices.Sorted(maps.Keys(*u.table.Load())) }
+func (u *Users) Names() []string { return slices.Sorted(maps.Keys(u.now.Load().users)) }
 
 // Kept is the cluster's entry of a user, with empty rules if it has none; rights are what a change of it starts from.
 func (u *Users) Kept(name string) (e Entry, rights *Rights) {
-	e = Entry{name, (*u.kept.Load())[name]}
-	user := u.Find(name)
-	switch {
-	case user != nil:
+	now := u.now.Load()
+	e = Entry{name, now.kept[name]}
+	if user := now.users[name]; user != nil {
 		return e, user.Rights()
-	case name == Default:
-		return e, u.own(Full())
 	}
 	return e, None()
 }
@@ -92,13 +92,12 @@ func (u *Users) Kept(name string) (e Entry, rights *Rights) {
 func (u *Users) Set(list []Entry) (changed []*User, unread map[string]error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	old, oldKept := *u.table.Load(), *u.kept.Load()
-	table, kept := make(map[string]*User, len(list)+1), make(map[string]string, len(list))
+	old, next := u.now.Load(), &table{make(map[string]*User, len(list)+1), make(map[string]string, len(list))}
 	for _, e := range list {
-		kept[e.Name] = e.Rules
-		user := old[e.Name]
-		if user != nil && oldKept[e.Name] == e.Rules {
-			table[e.Name] = user
+		next.kept[e.Name] = e.Rules
+		user := old.users[e.Name]
+		if user != nil && old.kept[e.Name] == e.Rules {
+			next.users[e.Name] = user
 			continue
 		}
 		rights, err := Parse(e.Rules)
@@ -116,24 +115,23 @@ func (u *Users) Set(list []Entry) (changed []*User, unread map[string]error) {
 			changed = append(changed, user)
 		}
 		user.rights.Store(rights)
-		table[e.Name] = user
+		next.users[e.Name] = user
 	}
-	if table[Default] == nil {
-		table[Default] = old[Default]
-		if _, was := oldKept[Default]; was {
-			table[Default].rights.Store(u.own(Full()))
-			changed = append(changed, table[Default])
+	if next.users[Default] == nil {
+		next.users[Default] = old.users[Default]
+		if _, was := old.kept[Default]; was {
+			next.users[Default].rights.Store(u.own(Full()))
+			changed = append(changed, next.users[Default])
 		}
 	}
-	for name, user := range old {
-		if table[name] == nil {
+	for name, user := range old.users {
+		if next.users[name] == nil {
 			user.gone.Store(true)
 			user.rights.Store(None())
 			changed = append(changed, user)
 		}
 	}
-	u.table.Store(&table)
-	u.kept.Store(&kept)
+	u.now.Store(next)
 	return changed, unread
 }
 
@@ -156,7 +154,7 @@ func NameProblem(name string) string {
 	switch {
 	case name == "":
 		return "ERR Usernames can't be empty"
-	case strings.ContainsAny(name, " \t\n\v\f\r\x00"):
+	case spaced(name):
 		return "ERR Usernames can't contain spaces or null characters"
 	}
 	return ""

@@ -139,3 +139,20 @@ func TestLookupFindsEveryNameInAnyCase(t *testing.T) {
 		}
 	}
 }
+
+// TestFactsAreInOrderOfName, which InRedis searches by.
+func TestFactsAreInOrderOfName(t *testing.T) {
+	if !slices.IsSortedFunc(facts, func(a, b fact) int { return strings.Compare(a.name, b.name) }) {
+		t.Error("go generate ./node/command must write them in order of name")
+	}
+	for _, name := range []string{"acl", "ACL|LOAD", "shutdown", "xtrim", "module|list"} {
+		if !InRedis(name) {
+			t.Errorf("%s is not found", name)
+		}
+	}
+	for _, name := range []string{"", "acl|", "nosuch", "zzz"} {
+		if InRedis(name) {
+			t.Errorf("%q is found", name)
+		}
+	}
+}

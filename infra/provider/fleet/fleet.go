@@ -26,9 +26,6 @@ type Fleet struct {
 	Founders int
 	// Proxy is a socks5, http or https URL on the way to the nodes. Empty: none.
 	Proxy string
-	// Passwords are those that nodes may ask for, of the user default; the first that a node takes is right. An empty one, or none
-	// at all: a question without. Whether a node is alive and ready, it tells everybody.
-	Passwords []string
 	// Off looks at nothing: every question is answered as if all were well, and Drain refuses.
 	Off bool
 	// Say tells the user what is waited for; nil tells nobody.
@@ -174,7 +171,7 @@ func (f Fleet) members(ctx context.Context, nodes map[string]string) ([]member, 
 		var answer struct {
 			Members []member `json:"members"`
 		}
-		err := f.ask(ctx, nodes[name]+"/api/cluster/members", &answer)
+		err := f.get(ctx, nodes[name]+"/api/cluster/members", &answer)
 		if err == nil {
 			return answer.Members, nil
 		}
@@ -245,37 +242,11 @@ func (f Fleet) drain(ctx context.Context, base, secret string) error {
 	return fmt.Errorf("it answers %d %s", resp.StatusCode, bytes.TrimSpace(body))
 }
 
-// errPassword is a node's answer to a question with another password than its own, or without one.
-var errPassword = errors.New("it wants another password")
-
-// ask is get with each of the passwords in turn, until the node takes one.
-func (f Fleet) ask(ctx context.Context, address string, v any) error {
-	passwords := f.Passwords
-	if len(passwords) == 0 {
-		passwords = []string{""}
-	}
-	var err error
-	for _, password := range passwords {
-		if err = f.getAs(ctx, address, password, v); !errors.Is(err, errPassword) {
-			return err
-		}
-	}
-	return err
-}
-
 // get asks a node and decodes its answer into v unless that is nil. An answer other than 200 is an error.
 func (f Fleet) get(ctx context.Context, address string, v any) error {
-	return f.getAs(ctx, address, "", v)
-}
-
-// getAs is get by the user default with a password, unless that is empty.
-func (f Fleet) getAs(ctx context.Context, address, password string, v any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", address, err)
-	}
-	if password != "" {
-		req.SetBasicAuth("default", password)
 	}
 	client, err := f.client(askTimeout)
 	if err != nil {
@@ -291,11 +262,7 @@ func (f Fleet) getAs(ctx context.Context, address, password string, v any) error
 		return fmt.Errorf("read the answer of %s: %w", address, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		err := fmt.Errorf("%s answers %d %s", address, resp.StatusCode, bytes.TrimSpace(body[:min(len(body), 300)]))
-		if resp.StatusCode == http.StatusUnauthorized {
-			err = fmt.Errorf("%w: %w", err, errPassword)
-		}
-		return err
+		return fmt.Errorf("%s answers %d %s", address, resp.StatusCode, bytes.TrimSpace(body[:min(len(body), 300)]))
 	}
 	if v == nil {
 		return nil

@@ -211,22 +211,8 @@ func (p *program) drain(ctx context.Context, args []string) error {
 	if err := parse(f, args, 0); err != nil {
 		return err
 	}
-	t, err := r.target()
-	if err != nil {
-		return err
-	}
-	if !r.json {
-		_, _ = fmt.Fprintf(p.stderr, "draining the node at %s; this takes as long as copying its data\n", t.base)
-	}
-	body, err := t.call(ctx, http.MethodPost, "/api/admin/drain")
-	if err != nil {
-		return err
-	}
-	if r.json {
-		return p.printRaw(body)
-	}
-	_, err = fmt.Fprintln(p.stdout, "drained: the node holds no data and has left the cluster; it can be stopped")
-	return err
+	return p.admin(ctx, r, "drain", "draining the node; this takes as long as copying its data",
+		"drained: the node holds no data and has left the cluster; it can be stopped")
 }
 
 func (p *program) resetDefaultUser(ctx context.Context, args []string) error {
@@ -235,19 +221,8 @@ func (p *program) resetDefaultUser(ctx context.Context, args []string) error {
 	if err := parse(f, args, 0); err != nil {
 		return err
 	}
-	t, err := r.target()
-	if err != nil {
-		return err
-	}
-	body, err := t.call(ctx, http.MethodPost, "/api/admin/reset-default-user")
-	if err != nil {
-		return err
-	}
-	if r.json {
-		return p.printRaw(body)
-	}
-	_, err = fmt.Fprintln(p.stdout, "reset: the user default may do everything, with the passwords of auth.password_file; without that file it needs none")
-	return err
+	return p.admin(ctx, r, "reset-default-user", "",
+		"reset: the user default may do everything, with the passwords of auth.password_file; without that file it needs none")
 }
 
 func (p *program) remove(ctx context.Context, args []string) error {
@@ -257,20 +232,26 @@ func (p *program) remove(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	return p.admin(ctx, r, "remove?node="+url.QueryEscape(node), "removing "+node+"; this takes as long as copying what it held",
+		"removed: "+node+" is no member any more, and others hold what it held")
+}
+
+// admin asks a node for something of its administration, and says so before, if there is anything to say, and when it is done.
+func (p *program) admin(ctx context.Context, r *remoteFlags, what, before, after string) error {
 	t, err := r.target()
 	if err != nil {
 		return err
 	}
-	if !r.json {
-		_, _ = fmt.Fprintf(p.stderr, "removing %s; this takes as long as copying what it held\n", node)
+	if before != "" && !r.json {
+		_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", t.base, before)
 	}
-	body, err := t.call(ctx, http.MethodPost, "/api/admin/remove?node="+url.QueryEscape(node))
+	body, err := t.call(ctx, http.MethodPost, "/api/admin/"+what)
 	if err != nil {
 		return err
 	}
 	if r.json {
 		return p.printRaw(body)
 	}
-	_, err = fmt.Fprintf(p.stdout, "removed: %s is no member any more, and others hold what it held\n", node)
+	_, err = fmt.Fprintln(p.stdout, after)
 	return err
 }
