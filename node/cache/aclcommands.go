@@ -82,7 +82,7 @@ func (c *Cache) setUser(name string, rules []string) []byte {
 			}
 			next = next.WithPasswords(nil) // nobody comes in by a node that lacks the file
 		}
-		problem, again := c.changeUsers(ctx, topology.UserChange{
+		_, problem, again := c.changeUsers(ctx, topology.UserChange{
 			Expect: []topology.User{{Name: name, Rules: kept.Rules}}, Set: []topology.User{{Name: name, Rules: next.String()}},
 		})
 		switch {
@@ -105,30 +105,25 @@ func (c *Cache) deleteUsers(names []string) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), c.opt.Wait)
 	defer cancel()
 	var w resp.Writer
-	if c.opt.Users.Keeper == nil {
-		w.Error(errNoUserKeeper)
-		return w.Buf
+	if deleted, problem, _ := c.changeUsers(ctx, topology.UserChange{Delete: names}); problem != "" {
+		w.Error(problem)
+	} else {
+		w.Int(int64(deleted))
 	}
-	deleted, err := c.opt.Users.Keeper.ChangeUsers(ctx, topology.UserChange{Delete: names})
-	if err != nil {
-		w.Error(usersProblem(err))
-		return w.Buf
-	}
-	w.Int(int64(deleted))
 	return w.Buf
 }
 
-// changeUsers has the topology make a change. again says that the user is another meanwhile.
-func (c *Cache) changeUsers(ctx context.Context, change topology.UserChange) (problem string, again bool) {
+// changeUsers has the topology make a change. again says that a user is another meanwhile.
+func (c *Cache) changeUsers(ctx context.Context, change topology.UserChange) (deleted int, problem string, again bool) {
 	if c.opt.Users.Keeper == nil {
-		return errNoUserKeeper, false
+		return 0, errNoUserKeeper, false
 	}
-	_, err := c.opt.Users.Keeper.ChangeUsers(ctx, change)
+	deleted, err := c.opt.Users.Keeper.ChangeUsers(ctx, change)
 	if err == nil {
-		return "", false
+		return deleted, "", false
 	}
 	var refused *topology.UserError
-	return usersProblem(err), errors.As(err, &refused) && refused.Problem == topology.UserChanged
+	return 0, usersProblem(err), errors.As(err, &refused) && refused.Problem == topology.UserChanged
 }
 
 // usersProblem is what clients are told of a change that failed.
